@@ -1,0 +1,59 @@
+# One verb a target; anything longer than a line is Python below infra/. `make` alone lists them.
+PYTHON ?= python3
+ENV := $(PYTHON) -m infra.local.environments
+STACK := .local/envs/stack/bin/python -m infra.local
+DEV := .local/envs/dev/bin
+# What Python compiles is kept, but not among the sources.
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.local/pycache
+
+.DEFAULT_GOAL := help
+.PHONY: help run test up down logs status lint format unit contract e2e prove lock
+
+help: ## List the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: stack-env ## Start everything and run a real pipeline (INPUT=folder: with your files)
+	@$(STACK) run $(if $(INPUT),--input "$(INPUT)")
+
+up: stack-env ## Start the stack in the background, deployed and healthy
+	@$(STACK) up
+
+down: stack-env ## Stop the stack; runs and files are kept
+	@$(STACK) down
+
+status: stack-env ## Show what runs, where, and how much memory it takes
+	@$(STACK) status
+
+logs: stack-env ## Follow the logs (PART=conductor: of one part)
+	@$(STACK) logs $(PART)
+
+test: dev-env ## Lint, then all tests but the long proofs
+	@$(MAKE) --no-print-directory lint
+	@$(DEV)/python -m pytest
+
+lint: dev-env ## Ruff, mypy, import-linter, deptry, cfn-lint
+	@$(DEV)/python -m infra.local.lint
+
+format: dev-env ## Format the code
+	@$(DEV)/ruff format . && $(DEV)/ruff check --fix-only --quiet .
+
+unit: dev-env ## Tests that open no socket
+	@$(DEV)/python -m pytest tests/unit
+
+contract: dev-env ## Tests on a real Postgres, Conductor and Workbench
+	@$(DEV)/python -m pytest tests/contract
+
+e2e: dev-env ## Tests on the deployed stack
+	@$(DEV)/python -m pytest tests/e2e
+
+prove: dev-env ## The proofs that take too long for `make test`
+	@$(DEV)/python -m pytest -m prove --override-ini addopts=
+
+lock: ## Resolve the dependencies anew and write the lock files
+	@$(ENV) uv && $(PYTHON) -m infra.local.lock
+
+.PHONY: stack-env dev-env
+stack-env:
+	@$(ENV) stack functions workbench localstack
+dev-env:
+	@$(ENV) dev stack functions workbench localstack

@@ -1,0 +1,1 @@
+"""Requests come in: Chalice on Lambda behind an API Gateway REST API."""

@@ -1,0 +1,1 @@
+"""Time comes in: the handlers of the schedule and of the queues."""

@@ -1,0 +1,39 @@
+"""The schedule's and the tick queue's handler: claims shards and fans out; it never checks."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from runs import logs
+from runs.errors import DatabaseUnavailable
+from runs.messages import MessageUnreadable, TickMessage
+from runs.wiring import wired
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+LOG = logs.logger()
+
+
+@LOG.inject_lambda_context
+def handler(event: dict[str, Any], _context: LambdaContext) -> None:
+    """Without a database the tick is over: the next one is the retry."""
+    try:
+        _sweep(event)
+    except DatabaseUnavailable as error:
+        LOG.warning("tick_without_database", extra={"error": str(error)})
+
+
+def _sweep(event: dict[str, Any]) -> None:
+    """EventBridge's scheduled event is wave 0 of a minute; a message names its wave."""
+    if "Records" not in event:
+        wired().sweeping.begin_minute(datetime.fromisoformat(event["time"]))
+        return
+    for record in event["Records"]:
+        try:
+            tick = TickMessage.from_json(record["body"])
+        except MessageUnreadable as error:
+            LOG.warning("tick_unreadable", extra={"error": str(error)})
+        else:
+            wired().sweeping.sweep(tick)

@@ -1,0 +1,1 @@
+"""One module per foreign system: Postgres, Conductor, the Workbench, SQS, EventBridge."""

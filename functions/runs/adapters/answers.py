@@ -1,0 +1,112 @@
+"""What comes back from other services: read within limits, trusted in nothing."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from runs import strict_json
+from runs.strict_json import JsonInvalid
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import httpx
+
+MAX_ANSWER_BYTES: Final = 256 * 1024
+PLAIN: Final = {"Accept-Encoding": "identity"}
+"""Asks for bodies as they are: a small packed one may unpack to gigabytes."""
+
+
+class AnswerInvalid(ValueError):
+    """An answer came, and it isn't one that can be understood."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer, within the limits."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """The body as JSON.
+
+        Raises:
+            AnswerInvalid: it isn't JSON, or not JSON that means one thing.
+        """
+        try:
+            return strict_json.read(self.body)
+        except JsonInvalid as error:
+            raise AnswerInvalid(f"the answer is no JSON: {error}") from error
+
+    def quote(self, length: int) -> str:
+        """The body's beginning, to be shown to people."""
+        return self.body[: 4 * length].decode("utf-8", "replace")[:length]
+
+
+class Body:
+    """Collects a body until it is whole or too large."""
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        """Looks at what the headers promise.
+
+        Raises:
+            AnswerInvalid: the body is packed.
+        """
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            raise AnswerInvalid("the answer is packed though that was not asked for")
+        self._chunks: list[bytes] = []
+        self._size = 0
+
+    def add(self, chunk: bytes) -> None:
+        """Takes a further piece.
+
+        Raises:
+            AnswerInvalid: it is too much.
+        """
+        self._size += len(chunk)
+        if self._size > MAX_ANSWER_BYTES:
+            raise AnswerInvalid(f"the answer is larger than {MAX_ANSWER_BYTES // 1024} KiB")
+        self._chunks.append(chunk)
+
+    def whole(self) -> bytes:
+        """All of it."""
+        return b"".join(self._chunks)
+
+
+def exchange(client: httpx.Client, request: httpx.Request, *, timeout: timedelta) -> Answer:
+    """Sends a request and reads its answer, all within the time-out.
+
+    Raises:
+        httpx.TransportError: it could not be sent, or the answer was lost.
+        TimeoutError: the answer was not whole in time.
+        AnswerInvalid: it is too large or packed.
+    """
+    deadline = time.monotonic() + timeout.total_seconds()
+    response = client.send(request, stream=True)
+    try:
+        body = Body(response.headers)
+        for chunk in response.iter_raw():
+            body.add(chunk)
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no whole answer within {timeout.total_seconds():.1f} s")
+    finally:
+        response.close()
+    return Answer(response.status_code, response.headers, body.whole())
+
+
+def retry_after(headers: Mapping[str, str]) -> timedelta | None:
+    """What the header of this name asks for (RFC 9110: seconds or a date); None: no sense."""
+    value = headers.get("retry-after", "").strip()
+    try:
+        if value.isascii() and value.isdigit():
+            return timedelta(seconds=min(int(value), 86_400))
+        wait = parsedate_to_datetime(value) - parsedate_to_datetime(headers["date"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return wait if wait > timedelta(0) else None

@@ -1,0 +1,151 @@
+"""One connection per environment, one statement per change, and what its failures mean.
+
+Every statement commits by itself (AUTOCOMMIT) and is safe to repeat, because the data says so:
+unique keys, conditions on what was seen. So a statement whose connection was lost, or that
+another transaction made impossible, is sent once more, whether or not it was carried out.
+"""
+
+from __future__ import annotations
+
+import ssl
+from functools import cached_property
+from ipaddress import ip_address
+from socket import IPPROTO_TCP, TCP_NODELAY
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from runs.errors import DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+SOCKET_TIMEOUT_SECONDS: Final = 8
+STATEMENT_TIMEOUT_MS: Final = 5_000  # Less than the socket's: a lost answer stays rare.
+LOCK_TIMEOUT_MS: Final = 2_000
+
+_LOCK_NOT_AVAILABLE: Final = "55P03"
+_READ_ONLY: Final = "25006"
+_REPEATABLE: Final = frozenset({"40001", "40P01"})
+_OVER: Final = frozenset({"57P01", "57P02", _READ_ONLY})
+"""The session ended, or it reached a server that may not write any more."""
+_BUSY: Final = frozenset({"53300", "57P03", "57014"})
+"""Too many connections; starting up; statement time-out."""
+_OF_THE_DATA: Final = ("22", "23")
+
+
+class RowLocked(DatabaseUnavailable):
+    """Another transaction held a row for longer than the lock time-out."""
+
+
+class DataRefused(Exception):
+    """The database refused a statement for what it holds."""
+
+
+class Database:
+    """Executes statements; connects on first use."""
+
+    def __init__(self, url: Callable[[], str], *, application_name: str) -> None:
+        """Does nothing yet.
+
+        Args:
+            url: `postgresql+pg8000://…`; asked when a connection is made for the first time.
+            application_name: shown in pg_stat_activity.
+        """
+        self._url = url
+        self._application_name = application_name
+
+    def rows(
+        self, statement: sa.Executable, parameters: Mapping[str, Any] | None = None
+    ) -> Sequence[Mapping[str, Any]]:
+        """Executes a statement and returns its rows, none if it has none.
+
+        Raises:
+            DatabaseUnavailable: it can't be executed now.
+            DataRefused: it can't be executed with these parameters.
+        """
+        try:
+            return self._rows(statement, parameters)
+        except (DBAPIError, OSError) as error:
+            state = _sqlstate(error)
+            if state.startswith(_OF_THE_DATA):
+                raise DataRefused(_told(error)) from error
+            if state == _LOCK_NOT_AVAILABLE:
+                raise RowLocked(_told(error)) from error
+            if state in _BUSY:
+                raise DatabaseUnavailable(_told(error)) from error
+            if state and state not in _REPEATABLE | _OVER:
+                raise
+            if state not in _REPEATABLE:
+                self._engine.dispose()
+        try:
+            return self._rows(statement, parameters)
+        except (DBAPIError, OSError) as error:
+            self._engine.dispose()
+            raise DatabaseUnavailable(_told(error)) from error
+
+    def close(self) -> None:
+        """Lets go of the connection; the next statement makes another."""
+        self._engine.dispose()
+
+    def _rows(
+        self, statement: sa.Executable, parameters: Mapping[str, Any] | None
+    ) -> Sequence[Mapping[str, Any]]:
+        with self._engine.connect() as connection:
+            result = connection.execute(statement, parameters or {})
+            if not result.returns_rows:
+                return ()
+            return cast("Sequence[Mapping[str, Any]]", result.mappings().all())
+
+    @cached_property
+    def _engine(self) -> sa.Engine:
+        url = sa.make_url(self._url())
+        engine = sa.create_engine(
+            url,
+            isolation_level="AUTOCOMMIT",
+            pool_size=1,
+            max_overflow=0,
+            connect_args={
+                "ssl_context": _tls(url.host),
+                "timeout": SOCKET_TIMEOUT_SECONDS,
+                "application_name": self._application_name[:63],
+                "startup_params": {
+                    "TimeZone": "UTC",
+                    "statement_timeout": str(STATEMENT_TIMEOUT_MS),
+                    "lock_timeout": str(LOCK_TIMEOUT_MS),
+                },
+            },
+        )
+        sa.event.listen(engine, "connect", _send_at_once)
+        return engine
+
+
+def _sqlstate(error: BaseException) -> str:
+    """The five characters by which Postgres names an error; empty if it comes from elsewhere."""
+    facts = getattr(getattr(error, "orig", None), "args", ())
+    return str(facts[0].get("C", "")) if facts and isinstance(facts[0], dict) else ""
+
+
+def _told(error: BaseException) -> str:
+    """An error without the statement and its parameters."""
+    origin = getattr(error, "orig", None) or error
+    facts = origin.args[0] if origin.args and isinstance(origin.args[0], dict) else {}
+    return f"{type(origin).__name__}: {facts.get('M') or origin}"
+
+
+def _tls(host: str | None) -> ssl.SSLContext | bool:
+    """Verified TLS, but for a database on this machine. pg8000 alone would go on in clear text."""
+    return False if _is_loopback(host) else ssl.create_default_context()
+
+
+def _is_loopback(host: str | None) -> bool:
+    try:
+        return ip_address(host or "").is_loopback
+    except ValueError:
+        return host in {None, "", "localhost"}
+
+
+def _send_at_once(connection: Any, _record: object) -> None:
+    """Without TCP_NODELAY a message over 8 KB waits 40 ms; pg8000 has no option for it."""
+    connection._usock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)  # noqa: SLF001  # see above

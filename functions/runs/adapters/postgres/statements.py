@@ -1,0 +1,219 @@
+"""The statements that change several tables at once, as SQL.
+
+Sets travel as one JSON parameter each: one typed value, however many rows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+if TYPE_CHECKING:
+    from sqlalchemy.types import TypeEngine
+
+_MOMENT = sa.DateTime(timezone=True)
+
+
+def _statement(sql: str, **types: TypeEngine[Any]) -> sa.TextClause:
+    """SQL with its parameters' types: pg8000 must not guess them from the first value."""
+    return sa.text(sql).bindparams(*(sa.bindparam(n, type_=t) for n, t in types.items()))
+
+
+RECORD = _statement(
+    """
+    WITH new AS MATERIALIZED (
+        SELECT nextval(pg_get_serial_sequence('pipeline_runs', 'id')) AS run_id, pipelines.*
+        FROM pipelines WHERE id = :pipeline_id AND tenant_id = :tenant_id
+    ), keyed AS (
+        INSERT INTO idempotency_keys (tenant_id, route, key, fingerprint, run_id)
+        SELECT tenant_id, :route, :key, :fingerprint, run_id FROM new
+        ON CONFLICT DO NOTHING
+        RETURNING run_id
+    ), run AS (
+        INSERT INTO pipeline_runs (
+            id, tenant_id, pipeline_id, mode, workflow_name, workflow_version,
+            user_storage_input_path_prefix, user_storage_output_path_prefix,
+            user_storage_report_path_prefix, parameters, tags,
+            submit_lease_until, submit_attempts)
+        SELECT
+            run_id, tenant_id, id, mode, workflow_name, workflow_version,
+            :input_path_prefix, :output_path_prefix,
+            :report_path_prefix, CAST(:parameters AS jsonb), CAST(:tags AS jsonb),
+            runs_now() + :lease, CASE WHEN :lease IS NULL THEN 0 ELSE 1 END
+        FROM new JOIN keyed USING (run_id)
+        RETURNING *
+    ), event AS (
+        INSERT INTO pipeline_run_events (run_id, version, tenant_id, status, at)
+        SELECT id, version, tenant_id, status, created_at FROM run
+    )
+    SELECT run.*, CAST(installation.namespace AS text) || '-' || run.id AS correlation_id
+    FROM run CROSS JOIN installation
+    """,
+    pipeline_id=sa.BigInteger(),
+    tenant_id=sa.Text(),
+    route=sa.Text(),
+    key=sa.Text(),
+    fingerprint=sa.Text(),
+    input_path_prefix=sa.Text(),
+    output_path_prefix=sa.Text(),
+    report_path_prefix=sa.Text(),
+    parameters=sa.Text(),
+    tags=sa.Text(),
+    lease=sa.Interval(),
+)
+"""Writes a run, its key, its first event and its lease; no row if the key or no pipeline exists."""
+
+MOVE = """
+    WITH change AS (
+        SELECT * FROM jsonb_to_recordset(CAST(:changes AS jsonb)) AS change (
+            run_id bigint, seen_version integer, seen_status pipeline_run_status,
+            path pipeline_run_status[], workbench_job_id text, conductor_workflow_id text,
+            error_code text, error_category text, error_message text, output jsonb,
+            stray_reason text)
+    ), taken AS (
+        SELECT run.id FROM pipeline_runs run JOIN change ON run.id = change.run_id
+            AND run.version = change.seen_version AND run.status = change.seen_status
+        ORDER BY run.id FOR NO KEY UPDATE OF run {when_locked}
+    ), moved AS (
+        UPDATE pipeline_runs run SET
+            status = path[cardinality(path)],
+            version = run.version + cardinality(path),
+            workbench_job_id = COALESCE(run.workbench_job_id, change.workbench_job_id),
+            conductor_workflow_id =
+                COALESCE(change.conductor_workflow_id, run.conductor_workflow_id),
+            error_code = change.error_code,
+            error_category = change.error_category,
+            error_message = change.error_message,
+            output = COALESCE(change.output, run.output),
+            started_at = CASE WHEN 'SUBMITTED' = ANY (path)
+                THEN GREATEST(runs_now(), run.updated_at) ELSE run.started_at END,
+            completed_at = CASE
+                WHEN path[cardinality(path)] IN ('COMPLETED', 'FAILED', 'CANCELLED')
+                THEN GREATEST(runs_now(), run.updated_at) END,
+            updated_at = GREATEST(runs_now(), run.updated_at),
+            submit_lease_until = NULL
+        FROM change, taken
+        WHERE run.id = change.run_id AND run.id = taken.id
+            AND run.version = change.seen_version AND run.status = change.seen_status
+        RETURNING run.id AS run_id, run.tenant_id, run.pipeline_id, run.tags, run.updated_at,
+            change.seen_version, change.seen_status, change.path, change.error_message,
+            change.stray_reason
+    ), event AS (
+        INSERT INTO pipeline_run_events (
+            run_id, version, tenant_id, previous_status, status, at, error)
+        SELECT run_id, seen_version + step, tenant_id,
+            CASE WHEN step = 1 THEN seen_status ELSE path[step - 1] END, path[step], updated_at,
+            CASE WHEN path[step] = 'FAILED' THEN error_message END
+        FROM moved CROSS JOIN LATERAL generate_series(1, cardinality(path)) AS step
+        RETURNING run_id, version, previous_status, status, at, error
+    ), stray AS (
+        INSERT INTO stray_checks (run_id, tenant_id, reason)
+        SELECT run_id, tenant_id, stray_reason FROM moved WHERE stray_reason IS NOT NULL
+        ON CONFLICT DO NOTHING
+    )
+    SELECT event.*, moved.pipeline_id, moved.tags
+    FROM event JOIN moved USING (run_id) ORDER BY run_id, version
+    """
+MOVE_WHAT_IS_FREE = _statement(MOVE.format(when_locked="SKIP LOCKED"), changes=sa.Text())
+MOVE_AND_WAIT = _statement(MOVE.format(when_locked=""), changes=sa.Text())
+"""Carries out transitions whose run is as it was seen, each with its events."""
+
+OBSERVE = _statement(
+    """
+    WITH finding AS MATERIALIZED (
+        SELECT * FROM jsonb_to_recordset(CAST(:findings AS jsonb)) AS finding (
+            run_id bigint, upstream_status text, progress_done bigint, progress_total bigint,
+            logs_url text, trouble text, next_check_at timestamptz)
+    ), taken AS (
+        SELECT run.id FROM pipeline_runs run JOIN finding ON run.id = finding.run_id
+        WHERE run.next_check_at IS DISTINCT FROM finding.next_check_at
+        ORDER BY run.id FOR NO KEY UPDATE OF run SKIP LOCKED
+    ), backed_off AS (
+        UPDATE pipeline_runs run SET next_check_at = finding.next_check_at
+        FROM finding, taken WHERE run.id = finding.run_id AND run.id = taken.id
+    )
+    INSERT INTO run_observations AS seen (
+        run_id, tenant_id, last_checked_at, upstream_status, progress_done, progress_total,
+        logs_url, consecutive_failures, last_error)
+    SELECT run_id, run.tenant_id, CASE WHEN trouble IS NULL THEN runs_now() END,
+        upstream_status, progress_done, progress_total, logs_url,
+        CASE WHEN trouble IS NULL THEN 0 ELSE 1 END, trouble
+    FROM finding JOIN pipeline_runs run ON run.id = finding.run_id
+    ORDER BY run_id
+    ON CONFLICT (run_id) DO UPDATE SET
+        last_checked_at = GREATEST(seen.last_checked_at, EXCLUDED.last_checked_at),
+        upstream_status = COALESCE(EXCLUDED.upstream_status, seen.upstream_status),
+        progress_done = COALESCE(EXCLUDED.progress_done, seen.progress_done),
+        progress_total = COALESCE(EXCLUDED.progress_total, seen.progress_total),
+        logs_url = COALESCE(EXCLUDED.logs_url, seen.logs_url),
+        consecutive_failures = CASE WHEN EXCLUDED.last_error IS NULL THEN 0
+            ELSE seen.consecutive_failures + 1 END,
+        last_error = EXCLUDED.last_error
+    """,
+    findings=sa.Text(),
+)
+"""Writes what checks found out, and backs off the runs that gave trouble."""
+
+CLAIM = _statement(
+    """
+    WITH clock AS (
+        SELECT runs_now() AS now, statement_timestamp() <= :not_after AS in_time
+    ), claimed AS (
+        UPDATE poll_shards SET last_polled_at = clock.now FROM clock
+        WHERE clock.in_time AND shard = ANY (CAST(CAST(:shards AS text) AS smallint[]))
+            AND last_polled_at <= clock.now - :older_than
+        RETURNING shard
+    )
+    SELECT clock.now, (SELECT count(*) FROM claimed) AS shards, due.id, due.troubled
+    FROM clock LEFT JOIN (
+        SELECT run.id, run.next_check_at IS NOT NULL AS troubled
+        FROM claimed JOIN pipeline_runs run ON run.shard = claimed.shard CROSS JOIN clock
+        WHERE run.status IN ('CREATED', 'SUBMITTED', 'RUNNING')
+            AND (run.next_check_at IS NULL OR run.next_check_at <= clock.now)
+            AND (run.submit_lease_until IS NULL OR run.submit_lease_until <= clock.now)
+    ) AS due ON true
+    """,
+    not_after=_MOMENT,
+    shards=sa.Text(),
+    older_than=sa.Interval(),
+)
+"""Claims due shards and reads their due runs; one row without a run when there are none.
+
+A tick's lateness is judged by the true time: tests move `runs_now()`, not the schedule.
+"""
+
+TAKE_SUBMIT_LEASE = _statement(
+    """
+    UPDATE pipeline_runs
+    SET submit_lease_until = runs_now() + :lease, submit_attempts = submit_attempts + 1
+    WHERE id = :run_id AND status = 'CREATED' AND version = :version
+        AND (submit_lease_until IS NULL OR submit_lease_until <= runs_now())
+    RETURNING id
+    """,
+    run_id=sa.BigInteger(),
+    version=sa.Integer(),
+    lease=sa.Interval(),
+)
+
+UNPUBLISHED = _statement(
+    """
+    SELECT event.run_id, event.version, event.previous_status, event.status, event.at, event.error,
+        run.pipeline_id, run.tags
+    FROM pipeline_run_events event JOIN pipeline_runs run ON run.id = event.run_id
+    WHERE event.published_at IS NULL AND event.at <= runs_now() - INTERVAL '10 seconds'
+    ORDER BY event.run_id, event.version LIMIT :most
+    """,
+    most=sa.Integer(),
+)
+"""What its writer had time to publish and did not."""
+
+MARK_PUBLISHED = _statement(
+    """
+    UPDATE pipeline_run_events event SET published_at = runs_now()
+    FROM jsonb_to_recordset(CAST(:events AS jsonb)) AS taken (run_id bigint, version integer)
+    WHERE event.run_id = taken.run_id AND event.version = taken.version
+        AND event.published_at IS NULL
+    """,
+    events=sa.Text(),
+)

@@ -1,0 +1,280 @@
+"""The Workbench's HTTP contract (`infra/workbench/openapi.yaml`), as far as we ask of it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+import httpx
+
+from runs.adapters.answers import PLAIN, Answer, AnswerInvalid, Body, exchange, retry_after
+from runs.errors import WorkbenchUnavailable
+from runs.model import (
+    JOB_ID,
+    MESSAGE_LENGTH,
+    QUOTE_LENGTH,
+    UPSTREAM_STATUS_LENGTH,
+    Progress,
+    clean,
+)
+from runs.ports import ANSWER_TIME, JobStatus, NoAnswer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import timedelta
+
+    from runs.ports import JobAnswer
+
+SIDE_BY_SIDE: Final = 100
+BULK: Final = 100
+"""Jobs to a bulk request, by contract."""
+CONNECT_TIMEOUT_SECONDS: Final = 3.0
+LONGEST_URL: Final = 2_048
+LARGEST_COUNT: Final = 2**53
+_TOO_BUSY: Final = frozenset({429})
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a Workbench offers beyond the least."""
+
+    bulk_status: bool = False
+    client_reference: bool = False
+
+
+class HttpWorkbench:
+    """`ports.Workbench` over HTTP; its client, loop and knowledge live as long as it does."""
+
+    def __init__(self, url: str, *, answer_time: timedelta = ANSWER_TIME) -> None:
+        """Connects on first use.
+
+        Args:
+            url: the Workbench's address.
+            answer_time: what it has for one answer about jobs, all in all.
+        """
+        self._url = url.rstrip("/")
+        self._answer_seconds = answer_time.total_seconds()
+        self._capabilities: Capabilities | None = None
+
+    def ask(self, job_ids: Sequence[str], *, within: timedelta) -> Mapping[str, JobAnswer]:
+        """See `ports.Workbench`."""
+        return self._runner.run(self._ask_all(job_ids, within.total_seconds()))
+
+    def jobs_of(self, idempotency_key: str, *, within: timedelta) -> Sequence[str] | None:
+        """See `ports.Workbench`."""
+        try:
+            if not self._capabilities_now(within).client_reference:
+                return None
+            query = {"idempotency_key": idempotency_key}
+            answer = self._get("/batch/jobs", query, within=within)
+            if answer.status != httpx.codes.OK:
+                raise WorkbenchUnavailable(_refusal(answer).reason)
+            return [job_id for job_id in _job_ids(answer.json()) if JOB_ID.match(job_id)]
+        except (httpx.HTTPError, TimeoutError, AnswerInvalid) as error:
+            raise WorkbenchUnavailable(f"The Workbench gave no valid answer: {error}") from error
+
+    def close(self) -> None:
+        """Lets go of its connections; it isn't used afterwards."""
+        self._runner.run(self._client.aclose())
+        self._runner.close()
+        self._sync_client.close()
+
+    # -- status, many at a time -------------------------------------------------------------------
+
+    async def _ask_all(self, job_ids: Sequence[str], within: float) -> dict[str, JobAnswer]:
+        answers: dict[str, JobAnswer] = {}
+        gate = asyncio.Semaphore(SIDE_BY_SIDE)
+        try:
+            async with asyncio.timeout(within):
+                rest = await self._ask_in_bulk(job_ids, gate, answers)
+                await asyncio.gather(*(self._ask_one(one, gate, answers) for one in rest))
+        except TimeoutError:
+            pass  # Who has no answer yet is left out.
+        return answers
+
+    async def _ask_in_bulk(
+        self, job_ids: Sequence[str], gate: asyncio.Semaphore, answers: dict[str, JobAnswer]
+    ) -> Sequence[str]:
+        """Asks by the hundred, where that pays and is offered; returns whom it got no word of."""
+        if len(job_ids) <= 1 or not (await self._offers(gate)).bulk_status:
+            return job_ids
+        hundreds = [job_ids[at : at + BULK] for at in range(0, len(job_ids), BULK)]
+        rests = await asyncio.gather(*(self._ask_hundred(h, gate, answers) for h in hundreds))
+        return [job_id for rest in rests for job_id in rest]
+
+    async def _ask_hundred(
+        self, job_ids: Sequence[str], gate: asyncio.Semaphore, answers: dict[str, JobAnswer]
+    ) -> Sequence[str]:
+        body = {"workbench_job_ids": job_ids}
+        answer = await self._asked(gate, "POST", "/batch/status", body)
+        if isinstance(answer, NoAnswer):
+            answers.update(dict.fromkeys(job_ids, answer))
+            return ()
+        if answer.status in _TOO_BUSY or answer.status >= httpx.codes.INTERNAL_SERVER_ERROR:
+            answers.update(dict.fromkeys(job_ids, _refusal(answer)))
+            return ()
+        try:
+            jobs = {told["workbench_job_id"]: told for told in answer.json()["jobs"]}
+        except (AnswerInvalid, KeyError, TypeError):
+            return job_ids  # One of them may have spoilt it for all: each alone.
+        for job_id in set(job_ids) & jobs.keys():
+            answers[job_id] = job_status(job_id, jobs[job_id])
+        return [job_id for job_id in job_ids if job_id not in answers]
+
+    async def _ask_one(
+        self, job_id: str, gate: asyncio.Semaphore, answers: dict[str, JobAnswer]
+    ) -> None:
+        answer = await self._asked(gate, "GET", f"/batch/status/{job_id}")
+        if isinstance(answer, NoAnswer):
+            answers[job_id] = answer
+        elif not 200 <= answer.status < 300:
+            answers[job_id] = _refusal(answer)
+        else:
+            try:
+                answers[job_id] = job_status(job_id, answer.json())
+            except AnswerInvalid as error:
+                answers[job_id] = NoAnswer(reason=f"The Workbench's answer can't be used: {error}")
+
+    async def _asked(
+        self, gate: asyncio.Semaphore, method: str, path: str, body: object = None
+    ) -> Answer | NoAnswer:
+        """A whole answer, whatever its status, or why there is none."""
+        seconds = self._answer_seconds
+        try:
+            async with gate, asyncio.timeout(seconds):
+                return await self._send(method, path, body)
+        except TimeoutError:
+            return NoAnswer(reason=f"The Workbench gave no whole answer within {seconds:.0f} s")
+        except (httpx.HTTPError, OSError) as error:
+            text = str(error) or type(error).__name__
+            return NoAnswer(reason=f"The Workbench can't be reached: {text}")
+        except AnswerInvalid as error:
+            return NoAnswer(reason=f"The Workbench's answer can't be used: {error}")
+
+    async def _send(self, method: str, path: str, body: object) -> Answer:
+        async with self._client.stream(method, self._url + path, json=body) as response:
+            collected = Body(response.headers)
+            async for chunk in response.aiter_raw():
+                collected.add(chunk)
+        return Answer(response.status_code, response.headers, collected.whole())
+
+    async def _offers(self, gate: asyncio.Semaphore) -> Capabilities:
+        if self._capabilities is None:
+            answer = await self._asked(gate, "GET", "/batch/capabilities")
+            if isinstance(answer, Answer):
+                self._capabilities = _capabilities(answer)
+        return self._capabilities or Capabilities()
+
+    # -- one question at a time -------------------------------------------------------------------
+
+    def _capabilities_now(self, within: timedelta) -> Capabilities:
+        if self._capabilities is None:
+            self._capabilities = _capabilities(self._get("/batch/capabilities", within=within))
+        return self._capabilities or Capabilities()
+
+    def _get(
+        self, path: str, query: Mapping[str, str] | None = None, *, within: timedelta
+    ) -> Answer:
+        limit = within.total_seconds()
+        request = self._sync_client.build_request(
+            "GET", self._url + path, params=query, timeout=limit
+        )
+        return exchange(self._sync_client, request, timeout=within)
+
+    # -- what is kept warm ------------------------------------------------------------------------
+
+    @cached_property
+    def _runner(self) -> asyncio.Runner:
+        return asyncio.Runner()  # One loop: the client's connections belong to it.
+
+    @cached_property
+    def _client(self) -> httpx.AsyncClient:
+        from httpx_aiohttp import AiohttpTransport  # noqa: PLC0415  # 320 ms: only who asks pays.
+
+        limits = httpx.Limits(max_connections=SIDE_BY_SIDE)
+        transport = AiohttpTransport(limits=limits, verify=self._verify)
+        return httpx.AsyncClient(transport=transport, headers=PLAIN, timeout=self._timeout)
+
+    @cached_property
+    def _sync_client(self) -> httpx.Client:
+        return httpx.Client(headers=PLAIN, timeout=self._timeout, verify=self._verify)
+
+    @property
+    def _verify(self) -> bool:
+        return self._url.startswith("https:")
+
+    @property
+    def _timeout(self) -> httpx.Timeout:
+        return httpx.Timeout(self._answer_seconds, connect=CONNECT_TIMEOUT_SECONDS)
+
+
+def job_status(job_id: str, told: Any) -> JobAnswer:
+    """What a Workbench tells of a job, if it is that job and makes sense."""
+    if not isinstance(told, dict):
+        return NoAnswer(reason="The Workbench's answer is no JSON object")
+    named = told.get("workbench_job_id", job_id)
+    if named != job_id:
+        about = clean(repr(named), QUOTE_LENGTH)
+        return NoAnswer(reason=f"The Workbench's answer is about another job, {about}")
+    status = told.get("status")
+    if not isinstance(status, str):
+        return NoAnswer(reason=f"The Workbench's answer has no status but {type(status).__name__}")
+    message = told.get("error_message")
+    return JobStatus(
+        upstream_status=clean(status, UPSTREAM_STATUS_LENGTH),
+        error_message=clean(message, MESSAGE_LENGTH) if isinstance(message, str) else None,
+        progress=_progress(told.get("progress")),
+        logs_url=_url(told.get("logs_url")),
+    )
+
+
+def _refusal(answer: Answer) -> NoAnswer:
+    told = clean(answer.quote(QUOTE_LENGTH), QUOTE_LENGTH)
+    return NoAnswer(
+        reason=f"The Workbench answered {answer.status}: {told}",
+        unknown_job=answer.status == httpx.codes.NOT_FOUND,
+        retry_after=retry_after(answer.headers),
+    )
+
+
+def _progress(told: Any) -> Progress | None:
+    if not isinstance(told, dict):
+        return None
+    done, total = told.get("done"), told.get("total")
+    if type(done) is not int or type(total) is not int or not 0 <= done <= total <= LARGEST_COUNT:
+        return None
+    return Progress(done, total)
+
+
+def _url(told: Any) -> str | None:
+    if not isinstance(told, str) or len(told) > LONGEST_URL:
+        return None
+    return clean(told, LONGEST_URL) if told.startswith(("https://", "http://")) else None
+
+
+def _capabilities(answer: Answer) -> Capabilities | None:
+    """What is offered; None: not known yet, and to be asked again.
+
+    A Workbench that doesn't know the question offers nothing.
+    """
+    if answer.status in _TOO_BUSY or answer.status >= httpx.codes.INTERNAL_SERVER_ERROR:
+        return None
+    try:
+        told = answer.json()
+    except AnswerInvalid:
+        return Capabilities()
+    if answer.status != httpx.codes.OK or not isinstance(told, dict):
+        return Capabilities()
+    return Capabilities(
+        bulk_status=told.get("bulk_status") is True,
+        client_reference=told.get("client_reference") is True,
+    )
+
+
+def _job_ids(told: Any) -> Iterable[str]:
+    jobs = told.get("jobs") if isinstance(told, dict) else None
+    for job in jobs if isinstance(jobs, list) else ():
+        if isinstance(job, dict) and isinstance(job.get("workbench_job_id"), str):
+            yield job["workbench_job_id"]

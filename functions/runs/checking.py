@@ -1,0 +1,263 @@
+"""A check: one look at each of some runs, and what follows from it.
+
+Every run is handled for itself: one that fails, hangs or is poison changes nothing for its
+neighbours. A check is one try; on trouble the run's next try travels alone, by the retry queue.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, Protocol
+
+from runs.errors import DatabaseUnavailable
+from runs.messages import CheckMessage
+from runs.model import (
+    MESSAGE_LENGTH,
+    QUOTE_LENGTH,
+    UPSTREAM_STATUSES,
+    ErrorCategory,
+    Finding,
+    RunError,
+    clean,
+    transition,
+)
+from runs.ports import ANSWER_TIME, Delayed, JobStatus, NoAnswer
+from runs.status import RANK, PipelineRunStatus
+from runs.submission import RESOLVE_WITHIN, Resolution
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
+
+    from runs.events import RunEvent
+    from runs.model import PipelineRun, Transition
+    from runs.ports import CheckQueue, Clock, JobAnswer, Runs, SideBySide, Workbench
+
+LOG = logging.getLogger(__name__)
+
+RETRY_SLACK: Final = 2 * ANSWER_TIME + timedelta(seconds=4)
+"""How much later than planned a retry may end before the sweep steps in: two slow answers."""
+LONGEST_BACK_OFF: Final = timedelta(minutes=15)
+
+
+class Resolve(Protocol):
+    """`Submission.resolve`."""
+
+    def __call__(self, run: PipelineRun, *, now: datetime) -> Resolution:
+        """What became of the run's submission."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What a check made of one run."""
+
+    run: PipelineRun
+    finding: Finding
+    answer: JobStatus | None = None
+    transition: Transition | None = None
+    retry: Delayed | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckReport:
+    """What a batch of checks did, in runs."""
+
+    asked: int = 0
+    moved: int = 0
+    troubled: int = 0
+    gone: int = 0
+    """Unknown, or ended already."""
+    too_late: int = 0
+    left: int = 0
+    """There was no time for them; the next sweep asks again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checking:
+    """The use case, with what it needs."""
+
+    runs: Runs
+    workbench: Workbench
+    retry_queue: CheckQueue
+    resolve: Resolve
+    publish: Callable[[Sequence[RunEvent]], object]
+    side_by_side: SideBySide
+    clock: Clock
+    poll_interval: timedelta
+    max_attempts: int
+    retry_delay: timedelta
+
+    def check(self, messages: Sequence[CheckMessage], *, within: timedelta) -> CheckReport:
+        """Looks at every run that the messages name; those there is no time for are left out.
+
+        Runs with a job come first, and what was seen of them is written before the others are
+        resolved.
+
+        Raises:
+            DatabaseUnavailable: the next sweep repeats what was lost.
+        """
+        deadline = self.clock() + within.total_seconds()
+        named = {run_id for message in messages for run_id in message.run_ids}
+        now, active = self.runs.active(sorted(named))
+        # A newer message than one that is older than an interval is under way.
+        fresh = [message for message in messages if message.sent_at >= now - self.poll_interval]
+        batch = _Batch(attempts=_attempts(fresh), now=now, deadline=deadline)
+        due = [run for run in active if run.id in batch.attempts]
+        jobs = [run for run in due if run.workbench_job_id]
+        looks = self._write(self._ask(jobs, batch))
+        unresolved = [run for run in due if not run.workbench_job_id]
+        looks += self._write(self._resolve(unresolved, batch))
+        report = CheckReport(
+            asked=len(looks),
+            moved=sum(look.transition is not None for look in looks),
+            troubled=sum(look.finding.trouble is not None for look in looks),
+            gone=len(named) - len(active),
+            too_late=len(active) - len(due),
+            left=len(due) - len(looks),
+        )
+        LOG.info("checked", extra=asdict(report))
+        return report
+
+    def _ask(self, runs: Sequence[PipelineRun], batch: _Batch) -> list[Look]:
+        """Looks at runs whose job the Workbench can be asked about."""
+        jobs = {run.workbench_job_id: None for run in runs if run.workbench_job_id}
+        left = timedelta(seconds=max(0.0, batch.deadline - self.clock()))
+        answers = self.workbench.ask(list(jobs), within=left) if jobs else {}
+        return [
+            self._judge(run, answers[job_id], batch)
+            for run in runs
+            if (job_id := run.workbench_job_id) and job_id in answers
+        ]
+
+    def _judge(self, run: PipelineRun, answer: JobAnswer, batch: _Batch) -> Look:
+        if isinstance(answer, NoAnswer):
+            return self._troubled(run, answer, batch)
+        if upstream(answer) is None:
+            reason = f"The Workbench reported the unknown status {answer.upstream_status!r}"
+            look = self._troubled(run, NoAnswer(reason=reason), batch)
+            told = replace(look.finding, upstream_status=answer.upstream_status)
+            return replace(look, finding=told)
+        finding = Finding(
+            run_id=run.id,
+            upstream_status=answer.upstream_status,
+            progress=answer.progress,
+            logs_url=answer.logs_url,
+        )
+        change = status_change(run, answer)
+        return Look(run=run, finding=finding, answer=answer, transition=change)
+
+    def _resolve(self, runs: Sequence[PipelineRun], batch: _Batch) -> list[Look]:
+        """Looks at runs of which it isn't known yet what became of their submission."""
+
+        def look(run: PipelineRun) -> Look | None:
+            if self.clock() + RESOLVE_WITHIN.total_seconds() > batch.deadline:
+                return None
+            return self._resolve_one(run, batch)
+
+        return [seen for seen in self.side_by_side(look, runs) if seen]
+
+    def _resolve_one(self, run: PipelineRun, batch: _Batch) -> Look:
+        try:
+            resolution = self.resolve(run, now=batch.now)
+        except DatabaseUnavailable:
+            raise
+        except Exception as error:
+            # The batch's edge: a run that trips over a bug of ours must not take others along.
+            LOG.exception("resolve_failed", extra={"run_id": run.id})
+            resolution = Resolution(unresolved=f"{type(error).__name__}: {error}")
+        if resolution.unresolved:
+            return self._troubled(run, NoAnswer(reason=resolution.unresolved), batch)
+        return Look(run=run, finding=Finding(run_id=run.id), transition=resolution.transition)
+
+    def _troubled(self, run: PipelineRun, answer: NoAnswer, batch: _Batch) -> Look:
+        """No valid answer: the status stays, and the next try is planned."""
+        attempt = batch.attempts[run.id]
+        delay = self.retry_delay * 2**attempt
+        wish = min(answer.retry_after or timedelta(0), LONGEST_BACK_OFF)
+        retry = None
+        if wish > delay:
+            next_check_at = batch.now + wish
+        elif attempt + 1 < self.max_attempts:
+            next_check_at = batch.now + delay + RETRY_SLACK
+            message = CheckMessage(
+                run_ids=(run.id,), attempt=attempt + 1, sent_at=batch.now + delay
+            )
+            retry = Delayed(message, delay_seconds=round(delay.total_seconds()))
+        else:
+            next_check_at = batch.now
+        reason = clean(answer.reason, MESSAGE_LENGTH)
+        LOG.warning(
+            "check_troubled",
+            extra={
+                "run_id": run.id,
+                "correlation_id": run.correlation_id,
+                "attempt": attempt,
+                "reason": reason[:QUOTE_LENGTH],
+            },
+        )
+        finding = Finding(run_id=run.id, trouble=reason, next_check_at=next_check_at)
+        return Look(run=run, finding=finding, retry=retry)
+
+    def _write(self, looks: list[Look]) -> list[Look]:
+        """Carries out what was decided; first the changes, for they matter most."""
+        changes = [look.transition for look in looks if look.transition]
+        events = [*self.runs.move(changes)] if changes else []
+        moved = {event.run_id for event in events}
+        missed = [look for look in looks if look.transition and look.run.id not in moved]
+        events += self._move_missed(missed)
+        if looks:
+            self.runs.observe([look.finding for look in looks])
+            self.retry_queue.send([look.retry for look in looks if look.retry])
+        self.publish(events)
+        return looks
+
+    def _move_missed(self, missed: Sequence[Look]) -> list[RunEvent]:
+        """Each alone: a row that was locked is waited for, one that changed decided anew."""
+        if not missed:
+            return []
+        by_id = {look.run.id: look for look in missed}
+        _, current = self.runs.active(by_id)
+        events: list[RunEvent] = []
+        for run in current:
+            look = by_id[run.id]
+            change = look.transition
+            if run.version != look.run.version:
+                change = status_change(run, look.answer) if look.answer else None
+            if change:
+                events += self.runs.move([change], wait=True)
+        return events
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Batch:
+    attempts: Mapping[int, int]
+    now: datetime
+    deadline: float
+
+
+def upstream(answer: JobStatus) -> PipelineRunStatus | None:
+    """Our status for the Workbench's word; None: unknown."""
+    return UPSTREAM_STATUSES.get(answer.upstream_status.strip().upper())
+
+
+def status_change(run: PipelineRun, answer: JobStatus) -> Transition | None:
+    """What an answer about the run's job means for the run; statuses only go forward."""
+    to = upstream(answer)
+    if to is None or RANK[to] <= RANK[run.status]:
+        return None
+    error = None
+    if to is PipelineRunStatus.FAILED:
+        message = answer.error_message or "The Workbench reported that the job failed, not why"
+        error = RunError("job_failed", ErrorCategory.UPSTREAM, message)
+    return transition(run, to, error=error)
+
+
+def _attempts(messages: Sequence[CheckMessage]) -> dict[int, int]:
+    """How many tries came before, by run; of two messages about one run the later try counts."""
+    attempts: dict[int, int] = {}
+    for message in messages:
+        for run_id in message.run_ids:
+            attempts[run_id] = max(message.attempt, attempts.get(run_id, 0))
+    return attempts

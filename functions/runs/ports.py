@@ -1,0 +1,369 @@
+"""What the use cases need of the world, as Protocols; `runs.adapters` and `tests.fakes` have it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from runs.events import RunEvent
+    from runs.messages import CheckMessage, TickMessage
+    from runs.model import (
+        Finding,
+        NewRun,
+        Pipeline,
+        PipelineRun,
+        Progress,
+        Transition,
+    )
+    from runs.status import PipelineMode, PipelineRunStatus
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+# -- the database ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """A run that a request stands for, and whether an earlier request made it."""
+
+    run: PipelineRun
+    replayed: bool
+    events: Sequence[RunEvent] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFilter:
+    """Which runs a list holds; None: any."""
+
+    status: PipelineRunStatus | None = None
+    pipeline_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueRun:
+    """An active run that a sweep asks a check for."""
+
+    run_id: int
+    troubled: bool
+    """Its last check failed: it must not hold up healthy ones."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What one page of shards gave to a sweep."""
+
+    shards: int
+    due: Sequence[DueRun]
+    now: datetime
+    """The database's time."""
+
+
+class Pipelines(Protocol):
+    """The pipelines of a tenant."""
+
+    def create_pipeline(
+        self,
+        *,
+        tenant_id: str,
+        name: str,
+        mode: PipelineMode,
+        workflow_name: str,
+        workflow_version: int | None,
+    ) -> Pipeline:
+        """Records a pipeline.
+
+        Raises:
+            PipelineExists: another one has this name.
+        """
+
+    def pipeline(self, pipeline_id: int, *, tenant_id: str) -> Pipeline:
+        """One pipeline.
+
+        Raises:
+            PipelineNotFound: none has this id.
+        """
+
+    def pipelines(
+        self, *, tenant_id: str, page_size: int, before: int | None
+    ) -> Sequence[Pipeline]:
+        """A page, newest first, of those whose id is below `before`."""
+
+    def change_pipeline(
+        self, pipeline_id: int, changes: Mapping[str, object], *, tenant_id: str
+    ) -> Pipeline:
+        """Sets the named fields.
+
+        Raises:
+            PipelineNotFound: none has this id.
+            PipelineExists: another one has the new name.
+        """
+
+
+class Runs(Protocol):
+    """The runs, their history and what is known of them."""
+
+    def record(
+        self, new: NewRun, *, route: str, key: str, fingerprint: str, lease: timedelta | None
+    ) -> Recorded:
+        """Writes a run (CREATED, version 1), its key, its first event and its submit lease.
+
+        All of it or, when the key was used before, nothing.
+
+        Args:
+            new: what the caller asks for.
+            route: the scope of the key.
+            key: the caller's Idempotency-Key, or one of our own.
+            fingerprint: of the request's body.
+            lease: how long the caller alone may start a workflow; None: not at all.
+
+        Raises:
+            PipelineNotFound: nothing was written.
+            IdempotencyKeyReused: the key came before with another fingerprint.
+        """
+
+    def run(self, run_id: int, *, tenant_id: str) -> PipelineRun:
+        """One run.
+
+        Raises:
+            RunNotFound: none has this id.
+        """
+
+    def page(
+        self, where: RunFilter, *, tenant_id: str, page_size: int, before: int | None
+    ) -> Sequence[PipelineRun]:
+        """A page, newest first, of the runs whose id is below `before`."""
+
+    def history(self, run_id: int, *, tenant_id: str) -> Sequence[RunEvent]:
+        """Every status the run has entered, oldest first.
+
+        Raises:
+            RunNotFound: none has this id.
+        """
+
+    def claim(self, shards: Sequence[int], *, older_than: timedelta, not_after: datetime) -> Claim:
+        """Claims those of the shards whose last sweep is long enough ago; reads their due runs.
+
+        Nothing is claimed once `not_after` is past.
+        """
+
+    def active(self, run_ids: Iterable[int]) -> tuple[datetime, Sequence[PipelineRun]]:
+        """The database's time, and those of the runs that haven't ended, of any tenant."""
+
+    def take_submit_lease(self, run: PipelineRun, lease: timedelta) -> bool:
+        """Whether the caller alone may start a workflow for the run, from now for `lease`."""
+
+    def move(self, transitions: Sequence[Transition], *, wait: bool = False) -> Sequence[RunEvent]:
+        """Carries out those transitions whose run still is as it was seen; tells what happened.
+
+        Each with its events, in one statement. A run that another holds locked is passed by, or
+        with `wait` waited for, until the lock time-out.
+        """
+
+    def observe(self, findings: Sequence[Finding]) -> None:
+        """Writes what checks found out, all at once."""
+
+    def unpublished(self, limit: int) -> Sequence[RunEvent]:
+        """Events that no one has published yet, per run by version."""
+
+    def mark_published(self, events: Sequence[RunEvent]) -> None:
+        """Remembers that the bus has these."""
+
+    def relaying(self) -> bool:
+        """Whether the caller is now the only relay; it stays so until `relayed`."""
+
+    def relayed(self) -> None:
+        """Lets another relay work."""
+
+    def ping(self) -> None:
+        """Reaches the database, or raises DatabaseUnavailable."""
+
+
+# -- Conductor ------------------------------------------------------------------------------------
+
+
+class WorkflowStatus(StrEnum):
+    """Conductor's statuses of a workflow."""
+
+    RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    TIMED_OUT = "TIMED_OUT"
+    TERMINATED = "TERMINATED"
+
+
+class CallEnd(StrEnum):
+    """How the Workbench's call of a failed workflow ended."""
+
+    CONNECTION_REFUSED = "CONNECTION_REFUSED"
+    CLIENT_ERROR = "CLIENT_ERROR"
+    """It answered 4xx."""
+    SERVER_ERROR = "SERVER_ERROR"
+    """It answered 5xx, but for the two that a gateway gives for an answer it did not get."""
+    UNCLEAR = "UNCLEAR"
+    """Its answer was lost, or Conductor's words for it aren't known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowExecution:
+    """A workflow as Conductor shows it."""
+
+    workflow_id: str
+    status: WorkflowStatus
+    output: Mapping[str, object] = field(default_factory=dict)
+    submitted_job_id: object = None
+    """The job id in the Workbench's answer, which a workflow without output may have too."""
+    call_end: CallEnd = CallEnd.UNCLEAR
+    reason: str = ""
+
+
+class Conductor(Protocol):
+    """The workflow engine."""
+
+    def start(
+        self,
+        *,
+        workflow_name: str,
+        workflow_version: int | None,
+        correlation_id: str,
+        workflow_input: Mapping[str, object],
+        timeout: timedelta,
+    ) -> str:
+        """Starts a workflow and returns its id.
+
+        Raises:
+            WorkflowRefused: Conductor answered 4xx.
+            ConductorUnreachable: nothing was sent.
+            ConductorUnclear: it may have been started.
+        """
+
+    def execution(self, workflow_id: str, *, timeout: timedelta) -> WorkflowExecution:
+        """The workflow as it is now.
+
+        Raises:
+            ConductorError: it can't be told.
+        """
+
+    def find(
+        self, *, workflow_name: str, correlation_id: str, timeout: timedelta
+    ) -> Sequence[WorkflowExecution]:
+        """All workflows of a run, newest first.
+
+        Raises:
+            ConductorError: it can't be told.
+        """
+
+    def decide(self, workflow_id: str, *, timeout: timedelta) -> None:
+        """Makes Conductor look at a workflow again: it ends one that has timed out.
+
+        Raises:
+            ConductorError: it can't be told whether it did.
+        """
+
+
+# -- the Workbench --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStatus:
+    """A valid answer about a job; texts are cleaned."""
+
+    upstream_status: str
+    error_message: str | None = None
+    progress: Progress | None = None
+    logs_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoAnswer:
+    """No valid answer about a job."""
+
+    reason: str
+    unknown_job: bool = False
+    """The Workbench answered that it has no such job."""
+    retry_after: timedelta | None = None
+
+
+JobAnswer = JobStatus | NoAnswer
+
+
+ANSWER_TIME: Final = timedelta(seconds=8)
+"""What the Workbench has for one answer, all in all."""
+
+
+class Workbench(Protocol):
+    """The external service that does the work."""
+
+    def ask(self, job_ids: Sequence[str], *, within: timedelta) -> Mapping[str, JobAnswer]:
+        """Asks about jobs side by side; a job that there was no time for is left out."""
+
+    def jobs_of(self, idempotency_key: str, *, within: timedelta) -> Sequence[str] | None:
+        """The jobs that were submitted with this key; None: this Workbench can't tell.
+
+        Raises:
+            WorkbenchUnavailable: no valid answer.
+        """
+
+
+# -- queues, bus, time ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Delayed:
+    """A check message and the seconds until it is delivered."""
+
+    message: CheckMessage
+    delay_seconds: int = 0
+
+
+class CheckQueue(Protocol):
+    """Where check messages wait; there are two of them."""
+
+    def send(self, messages: Sequence[Delayed]) -> int:
+        """Sends what it can, refused ones once more; returns how many could not be sent."""
+
+    def release(self, receipt_handles: Sequence[str]) -> None:
+        """Has messages delivered again at once, if it can, rather than after their time-out."""
+
+
+class TickQueue(Protocol):
+    """Where the minute's later waves wait."""
+
+    def send(self, message: TickMessage, *, delay_seconds: int) -> None:
+        """Sends one, if it can: the next wave makes up for one that is missed."""
+
+
+class EventBus(Protocol):
+    """Where status changes are told."""
+
+    def publish(self, events: Sequence[RunEvent]) -> Sequence[RunEvent]:
+        """Publishes events in their order; returns those that the bus took."""
+
+
+class Pause(Protocol):
+    """Waits."""
+
+    def __call__(self, seconds: float) -> None:
+        """Returns after so many seconds."""
+
+
+class Clock(Protocol):
+    """Measures; it knows no date."""
+
+    def __call__(self) -> float:
+        """Monotonic seconds."""
+
+
+class SideBySide(Protocol):
+    """Calls a function for every item at once, as far as that is possible."""
+
+    def __call__(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+        """The results, in the order of the items."""

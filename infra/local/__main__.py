@@ -1,0 +1,58 @@
+"""The stack on one machine: `python -m infra.local up|down|status|logs`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+
+from infra.local.layout import Layout
+
+
+def main() -> int:
+    """Runs one verb.
+
+    Returns:
+        The exit code.
+    """
+    since = time.monotonic()
+    verb = _arguments()
+    environment = dict(os.environ)
+    layout = Layout.from_environment(environment)
+    # Each verb loads only what it needs: `down` and `logs` are to be quick.
+    match verb.name:
+        case "up":
+            from infra.local.up import up  # noqa: PLC0415
+
+            return up(layout, environment, since=since)
+        case "down":
+            from infra.local.down import down  # noqa: PLC0415
+
+            return down(layout)
+        case "status":
+            from infra.local.report import status  # noqa: PLC0415
+
+            return status(layout)
+        case _:
+            from infra.local.logs import follow  # noqa: PLC0415
+
+            return follow(layout, verb.part)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m infra.local", description=__doc__)
+    verbs = parser.add_subparsers(dest="name", required=True)
+    verbs.add_parser("up", help="start everything in the background, deployed and healthy")
+    verbs.add_parser("down", help="stop everything; runs and files are kept")
+    verbs.add_parser("status", help="show what runs, where, and how much memory it takes")
+    logs = verbs.add_parser("logs", help="follow the logs")
+    logs.add_argument("part", nargs="?", help="of this part only")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

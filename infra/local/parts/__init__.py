@@ -1,0 +1,1 @@
+"""The parts of the stack on one machine, one module each."""

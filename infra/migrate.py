@@ -1,0 +1,41 @@
+"""Brings a database to the newest schema: `python -m infra.migrate [DATABASE_URL]`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+ONE_AT_A_TIME = 7_161_915
+"""The advisory lock that two deployments at once queue up for."""
+
+
+def migrate(database_url: str) -> None:
+    """Runs the migrations that the database lacks, all or none; harmless when none are left.
+
+    Args:
+        database_url: `postgresql+pg8000://user:password@host:port/name`, of the schema's owner.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: the database can't be reached or refused a statement.
+    """
+    engine = sa.create_engine(database_url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(ONE_AT_A_TIME)))
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+if __name__ == "__main__":
+    url = sys.argv[1] if len(sys.argv) > 1 else os.environ.get("DATABASE_URL", "")
+    if not url:
+        sys.exit("error: name the database: python -m infra.migrate DATABASE_URL")
+    migrate(url)
+    print("The database has the newest schema.")

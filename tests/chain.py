@@ -1,0 +1,186 @@
+"""The deployed service and its scripted Workbench, for tests: what it is and how to look at it."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import sqlalchemy as sa
+
+from infra.local.deployment import Cloud
+from local_stack import POLL_INTERVAL_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import httpx
+
+    from infra.local.stack_file import Stack
+    from local_stack import LocalStack
+    from scripted_workbench import ScriptedWorkbench
+
+PATIENCE_SECONDS = 60
+LOOKS_PER_INTERVAL = 5
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The deployed service, its scripted Workbench, and ways to look at both."""
+
+    stack: Stack
+    workbench: ScriptedWorkbench
+    api: httpx.Client
+    database: sa.Engine
+    local: LocalStack
+
+    def pipeline(self, mode: str = "BATCH") -> int:
+        body = {
+            "name": f"{mode} {uuid.uuid4()}",
+            "mode": mode,
+            "workflow_name": f"{mode.lower()}_pipeline_workflow",
+        }
+        answer = self.api.post("/pipeline", json=body)
+        assert answer.status_code == 201, answer.text
+        return int(answer.json()["id"])
+
+    def post(self, pipeline_id: int | None = None, **more: Any) -> httpx.Response:
+        """POSTs a run; keyword arguments in capitals are headers, the others the body's."""
+        headers = {k.replace("_", "-"): v for k, v in more.items() if k[0].isupper()}
+        body = {
+            "pipeline_id": pipeline_id or self.pipeline(),
+            "input_path_prefix": "in/",
+            "output_path_prefix": "out/",
+        } | {k: v for k, v in more.items() if not k[0].isupper()}
+        return self.api.post("/pipeline-run", json=body, headers=headers)
+
+    def submitted(self, pipeline_id: int | None = None) -> int:
+        """The id of a run that was POSTed and is SUBMITTED."""
+        answer = self.post(pipeline_id)
+        assert answer.status_code == 201, answer.text
+        return int(answer.json()["id"])
+
+    def run(self, run_id: int) -> dict[str, Any]:
+        answer = self.api.get(f"/pipeline-run/{run_id}")
+        assert answer.status_code == 200, answer.text
+        told: dict[str, Any] = answer.json()
+        return told
+
+    def history(self, run_id: int) -> list[str]:
+        events = self.api.get(f"/pipeline-run/{run_id}/events").json()["items"]
+        return [event["status"] for event in events]
+
+    def wait(
+        self,
+        run_id: int,
+        condition: Callable[[dict[str, Any]], bool],
+        *,
+        within_seconds: float = PATIENCE_SECONDS,
+        by_schedule: bool = False,
+    ) -> dict[str, Any]:
+        """Looks at the run until the condition holds, and returns it.
+
+        Meanwhile the database's clock is moved and the tick fired, so that intervals pass quickly;
+        or with `by_schedule` only the real schedule acts.
+        """
+        until = time.monotonic() + within_seconds
+        look = 0
+        while not condition(run := self.run(run_id)):
+            assert time.monotonic() < until, f"not within {within_seconds} s: {run}"
+            if not by_schedule and look % LOOKS_PER_INTERVAL == 0:
+                self.let_an_interval_pass()
+            look += 1
+            time.sleep(0.2)
+        return run
+
+    def wait_for_status(self, run_id: int, status: str, **how: Any) -> dict[str, Any]:
+        return self.wait(run_id, lambda run: run["status"] == status, **how)
+
+    def let_an_interval_pass(self) -> None:
+        """Moves `runs_now()` by the poll interval and has a sweep made."""
+        move = 'UPDATE runs_clock SET "offset" = "offset" + make_interval(secs => :seconds)'
+        with self.database.begin() as connection:
+            connection.execute(sa.text(move), {"seconds": POLL_INTERVAL_SECONDS})
+        body = {"v": 1, "minute": datetime.now(UTC).isoformat(), "wave": 0, "shards": [0, 255]}
+        event = {"Records": [{"messageId": "test", "body": json.dumps(body)}]}
+        self.client("lambda").invoke(
+            FunctionName=self.stack.tick_function_name, Payload=json.dumps(event)
+        )
+
+    def client(self, service: str) -> Any:
+        """An AWS client of the stack's LocalStack."""
+        return Cloud(self.stack.aws_endpoint_url, self.stack.aws_region).client(service)
+
+    def up(self) -> None:
+        """Brings the stack up, or mends it."""
+        self.local.up(WORKBENCH_API_URL=self.workbench.url)
+
+    def kill_functions(self, handler: str) -> int:
+        """Kills the processes that run a handler, as a crash would; returns how many there were."""
+        killed = 0
+        for process in psutil.process_iter(["cmdline"]):
+            words = process.info["cmdline"] or []
+            if words[-2:] == ["awslambdaric", handler] and self._is_ours(process):
+                process.kill()
+                killed += 1
+        return killed
+
+    def kill_conductor(self) -> None:
+        """Ends Conductor at once; `up` brings it back."""
+        [conductor] = [
+            process
+            for process in psutil.process_iter(["cmdline"])
+            if any("conductor-server" in word for word in process.info["cmdline"] or ())
+            and self._is_ours(process)
+        ]
+        conductor.kill()
+        conductor.wait(10)
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        return process.environ().get("PIPELINE_RUNS_STACK") == self.local.layout.marker
+
+
+INVARIANTS = {
+    "P4: a run's version is the number of its events": """
+        SELECT run.id FROM pipeline_runs run JOIN pipeline_run_events event ON event.run_id = run.id
+        GROUP BY run.id HAVING run.version <> count(*) OR max(event.version) <> count(*)
+            OR run.status <> (array_agg(event.status ORDER BY event.version DESC))[1]""",
+    "P1: consecutive statuses are legal edges": """
+        SELECT run_id FROM pipeline_run_events
+        WHERE previous_status IS NOT NULL AND (previous_status, status) NOT IN (
+            ('CREATED', 'SUBMITTED'), ('CREATED', 'FAILED'), ('CREATED', 'CANCELLED'),
+            ('SUBMITTED', 'RUNNING'), ('SUBMITTED', 'FAILED'), ('SUBMITTED', 'CANCELLED'),
+            ('RUNNING', 'COMPLETED'), ('RUNNING', 'FAILED'), ('RUNNING', 'CANCELLED'))""",
+    "P5: history goes forward in time": """
+        SELECT event.run_id FROM pipeline_run_events event JOIN pipeline_run_events earlier
+            ON earlier.run_id = event.run_id AND earlier.version < event.version
+        WHERE earlier.at > event.at""",
+}
+
+
+def broken_invariants(chain: Chain) -> list[str]:
+    """What doesn't hold, of what can be read off the database and the Workbench."""
+    broken = []
+    with chain.database.connect() as connection:
+        for name, query in INVARIANTS.items():
+            found = connection.execute(sa.text(query)).scalars().all()
+            broken += [f"{name}: runs {found}"] if found else []
+        known: dict[int, str | None] = dict(
+            connection.execute(
+                sa.text("SELECT id, workbench_job_id FROM pipeline_runs WHERE mode = 'BATCH'")
+            ).all()
+        )
+    jobs: dict[int, set[str]] = {}
+    for job in chain.workbench.jobs:
+        jobs.setdefault(job.run_id, set()).add(job.id)
+    broken += [f"P8: run {run} has jobs {ids}" for run, ids in jobs.items() if len(ids) > 1]
+    broken += [
+        f"P10: run {run} has job {known[run]}, which isn't of {ids}"
+        for run, ids in jobs.items()
+        if known.get(run) and known[run] not in ids
+    ]
+    return broken

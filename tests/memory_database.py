@@ -1,0 +1,563 @@
+"""The database in memory, with the semantics of the Postgres adapter; and a time of its own.
+
+`tests/contract/test_runs_contract.py` runs one suite over this and over real Postgres.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
+from uuid import UUID
+
+from runs.errors import (
+    DatabaseUnavailable,
+    IdempotencyKeyReused,
+    PipelineExists,
+    PipelineNotFound,
+    RunNotFound,
+)
+from runs.events import RunEvent
+from runs.messages import SHARDS
+from runs.model import Observation, Pipeline, PipelineRun, Transition
+from runs.ports import Claim, DueRun, Recorded
+from runs.status import TERMINAL, PipelineRunStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from runs.model import Finding, NewRun
+    from runs.ports import RunFilter
+    from runs.status import PipelineMode
+
+LOG = logging.getLogger(__name__)
+
+NAMESPACE: Final = UUID("6f1c0f0e-0000-4000-8000-000000000001")
+NEVER: Final = datetime.min.replace(tzinfo=UTC)
+WRITER_TIME: Final = timedelta(seconds=10)
+"""What an event's writer has to publish it before the relay does."""
+LONGEST_ID: Final = 255
+
+
+class FakeTime:
+    """A time that stands still unless something waits or a test moves it.
+
+    `time()` is the monotonic clock that the use cases measure with, `time.pause` the pause that
+    they wait by, `time.now` the date.
+    """
+
+    def __init__(self, start: datetime = datetime(2026, 3, 1, 12, tzinfo=UTC)) -> None:
+        self._start = start
+        self._elapsed = timedelta(0)
+        self.naps: list[float] = []
+
+    def __call__(self) -> float:
+        return self._elapsed.total_seconds()
+
+    def pause(self, seconds: float) -> None:
+        self.naps.append(seconds)
+        self.advance(seconds)
+
+    def advance(self, seconds: float) -> None:
+        self._elapsed += timedelta(seconds=seconds)
+
+    @property
+    def now(self) -> datetime:
+        return self._start + self._elapsed
+
+
+class Crash(BaseException):
+    """The process dies here: no `except Exception` holds it up."""
+
+
+class Steps:
+    """The places where something can go wrong, each passed in order and noted in `trail`.
+
+    Every call of a port passes two: "before MemoryRuns.move" and "after MemoryRuns.move". At the
+    second the call has had its effect, and only its answer can get lost.
+    """
+
+    def __init__(self) -> None:
+        self.trail: list[str] = []
+        self._strikes: dict[int | str, BaseException] = {}
+
+    def strike(self, at: int | str, error: BaseException | None = None) -> None:
+        """Has an error, by default a Crash, raised once: at a named step, or so many from now."""
+        place = at if isinstance(at, str) else len(self.trail) + at
+        self._strikes[place] = error or Crash(at)
+
+    def spare(self) -> None:
+        """Takes back what hasn't struck yet."""
+        self._strikes.clear()
+
+    def reach(self, step: str) -> None:
+        number = len(self.trail)
+        self.trail.append(step)
+        error = self._strikes.pop(number, None) or self._strikes.pop(step, None)
+        if error:
+            raise error
+
+
+class HasSteps(Protocol):
+    """A twin of a port."""
+
+    @property
+    def steps(self) -> Steps: ...
+
+
+S = TypeVar("S", bound=HasSteps)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def stepped(call: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
+    """Makes a port's call pass its two steps."""
+
+    @wraps(call)
+    def stepping(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        name = f"{type(self).__name__}.{call.__name__}"
+        self.steps.reach(f"before {name}")
+        result = call(self, *args, **kwargs)
+        self.steps.reach(f"after {name}")
+        return result
+
+    return stepping
+
+
+@dataclass
+class MemoryDatabase:
+    """The tables. Whoever holds it sees everything; the ports are `MemoryRuns`, `MemoryPipelines`.
+
+    Attributes:
+        skew: What `runs_now()` is ahead of the true time.
+        down: Nobody reaches it.
+        locked: Runs whose rows another transaction holds, for longer than anyone waits.
+        strays: Why a job may exist that no run knows, by run.
+        relay: Who holds the relay's lock.
+    """
+
+    time: FakeTime = field(default_factory=FakeTime)
+    steps: Steps = field(default_factory=Steps)
+    skew: timedelta = timedelta(0)
+    down: bool = False
+    locked: set[int] = field(default_factory=set)
+    pipelines: dict[int, Pipeline] = field(default_factory=dict)
+    runs: dict[int, PipelineRun] = field(default_factory=dict)
+    observations: dict[int, Observation] = field(default_factory=dict)
+    events: dict[int, list[RunEvent]] = field(default_factory=dict)
+    published: set[tuple[int, int]] = field(default_factory=set)
+    keys: dict[tuple[str, str, str], tuple[str, int]] = field(default_factory=dict)
+    strays: dict[int, str] = field(default_factory=dict)
+    polled: dict[int, datetime] = field(default_factory=lambda: dict.fromkeys(range(SHARDS), NEVER))
+    relay: object = None
+
+    @property
+    def now(self) -> datetime:
+        """`runs_now()`."""
+        return self.time.now + self.skew
+
+    def reach(self) -> None:
+        if self.down:
+            raise DatabaseUnavailable("the database is down")
+
+    def seen(self, run: PipelineRun) -> PipelineRun:
+        """A run with what is known of it."""
+        observation = self.observations.get(run.id, Observation())
+        if observation.last_checked_at:
+            age = (self.now - observation.last_checked_at).total_seconds()
+            observation = replace(observation, staleness_seconds=age)
+        return replace(run, observation=observation)
+
+
+@dataclass
+class MemoryPipelines:
+    """`ports.Pipelines`."""
+
+    database: MemoryDatabase
+
+    @property
+    def steps(self) -> Steps:
+        return self.database.steps
+
+    @stepped
+    def create_pipeline(
+        self,
+        *,
+        tenant_id: str,
+        name: str,
+        mode: PipelineMode,
+        workflow_name: str,
+        workflow_version: int | None,
+    ) -> Pipeline:
+        self.database.reach()
+        self._refuse_double(tenant_id, name)
+        made = Pipeline(
+            id=len(self.database.pipelines) + 1,
+            tenant_id=tenant_id,
+            name=name,
+            mode=mode,
+            workflow_name=workflow_name,
+            workflow_version=workflow_version,
+            created_at=self.database.now,
+            updated_at=self.database.now,
+        )
+        self.database.pipelines[made.id] = made
+        return made
+
+    @stepped
+    def pipeline(self, pipeline_id: int, *, tenant_id: str) -> Pipeline:
+        self.database.reach()
+        found = self.database.pipelines.get(pipeline_id)
+        if not found or found.tenant_id != tenant_id:
+            raise PipelineNotFound(pipeline_id)
+        return found
+
+    @stepped
+    def pipelines(
+        self, *, tenant_id: str, page_size: int, before: int | None
+    ) -> Sequence[Pipeline]:
+        self.database.reach()
+        newest_first = sorted(self.database.pipelines.values(), key=lambda p: -p.id)
+        return [
+            pipeline
+            for pipeline in newest_first
+            if pipeline.tenant_id == tenant_id and (before is None or pipeline.id < before)
+        ][:page_size]
+
+    @stepped
+    def change_pipeline(
+        self, pipeline_id: int, changes: Mapping[str, object], *, tenant_id: str
+    ) -> Pipeline:
+        found = self.pipeline(pipeline_id, tenant_id=tenant_id)
+        if "name" in changes:
+            self._refuse_double(tenant_id, str(changes["name"]), but=pipeline_id)
+        updated_at = max(self.database.now, found.updated_at)
+        wanted: dict[str, Any] = {**changes, "updated_at": updated_at}
+        changed = replace(found, **wanted)
+        self.database.pipelines[pipeline_id] = changed
+        return changed
+
+    def _refuse_double(self, tenant_id: str, name: str, *, but: int | None = None) -> None:
+        for other in self.database.pipelines.values():
+            if (other.tenant_id, other.name) == (tenant_id, name) and other.id != but:
+                raise PipelineExists(name)
+
+
+@dataclass(eq=False)
+class MemoryRuns:
+    """`ports.Runs`; two of them on one database are two connections."""
+
+    database: MemoryDatabase
+
+    @property
+    def steps(self) -> Steps:
+        return self.database.steps
+
+    @stepped
+    def record(
+        self, new: NewRun, *, route: str, key: str, fingerprint: str, lease: timedelta | None
+    ) -> Recorded:
+        self.database.reach()
+        named = (new.tenant_id, route, key)
+        if named in self.database.keys:
+            known, run_id = self.database.keys[named]
+            if known != fingerprint:
+                raise IdempotencyKeyReused(run_id)
+            return Recorded(run=self._run(run_id, new.tenant_id), replayed=True)
+        pipeline = self.database.pipelines.get(new.pipeline_id)
+        if not pipeline or pipeline.tenant_id != new.tenant_id:
+            raise PipelineNotFound(new.pipeline_id)
+        run = _first(len(self.database.runs) + 1, new, pipeline, now=self.database.now, lease=lease)
+        event = RunEvent(
+            run_id=run.id,
+            pipeline_id=run.pipeline_id,
+            version=1,
+            previous_status=None,
+            status=run.status,
+            at=run.created_at,
+            error_message=None,
+            tags=run.tags,
+        )
+        self.database.keys[named] = fingerprint, run.id
+        self.database.runs[run.id] = run
+        self.database.events[run.id] = [event]
+        return Recorded(run=run, replayed=False, events=[event])
+
+    @stepped
+    def run(self, run_id: int, *, tenant_id: str) -> PipelineRun:
+        self.database.reach()
+        return self._run(run_id, tenant_id)
+
+    @stepped
+    def page(
+        self, where: RunFilter, *, tenant_id: str, page_size: int, before: int | None
+    ) -> Sequence[PipelineRun]:
+        self.database.reach()
+        newest_first = sorted(self.database.runs.values(), key=lambda run: -run.id)
+        return [
+            self.database.seen(run)
+            for run in newest_first
+            if run.tenant_id == tenant_id
+            and (before is None or run.id < before)
+            and where.status in {None, run.status}
+            and where.pipeline_id in {None, run.pipeline_id}
+        ][:page_size]
+
+    @stepped
+    def history(self, run_id: int, *, tenant_id: str) -> Sequence[RunEvent]:
+        self.database.reach()
+        self._run(run_id, tenant_id)
+        return list(self.database.events[run_id])
+
+    @stepped
+    def claim(self, shards: Sequence[int], *, older_than: timedelta, not_after: datetime) -> Claim:
+        self.database.reach()
+        now = self.database.now
+        in_time = self.database.time.now <= not_after
+        polled = self.database.polled
+        claimed = {
+            shard
+            for shard in shards
+            if in_time and shard in polled and polled[shard] <= now - older_than
+        }
+        polled.update(dict.fromkeys(claimed, now))
+        due = [
+            DueRun(run_id=run.id, troubled=run.next_check_at is not None)
+            for run in self.database.runs.values()
+            if run.id % SHARDS in claimed
+            and not run.is_terminal
+            and (run.next_check_at is None or run.next_check_at <= now)
+            and (run.submit_lease_until is None or run.submit_lease_until <= now)
+        ]
+        return Claim(shards=len(claimed), due=due, now=now)
+
+    @stepped
+    def active(self, run_ids: Iterable[int]) -> tuple[datetime, Sequence[PipelineRun]]:
+        self.database.reach()
+        found = [self.database.runs[one] for one in run_ids if one in self.database.runs]
+        return self.database.now, [self.database.seen(run) for run in found if not run.is_terminal]
+
+    @stepped
+    def take_submit_lease(self, run: PipelineRun, lease: timedelta) -> bool:
+        self.database.reach()
+        row, now = self.database.runs[run.id], self.database.now
+        free = row.submit_lease_until is None or row.submit_lease_until <= now
+        as_seen = row.status is PipelineRunStatus.CREATED and row.version == run.version
+        if not (free and as_seen) or run.id in self.database.locked:
+            return False
+        self.database.runs[run.id] = replace(
+            row, submit_lease_until=now + lease, submit_attempts=row.submit_attempts + 1
+        )
+        return True
+
+    @stepped
+    def move(self, transitions: Sequence[Transition], *, wait: bool = False) -> Sequence[RunEvent]:
+        self.database.reach()
+        del wait  # Nobody in here waits long enough for a locked row.
+        events: list[RunEvent] = []
+        for change in sorted(transitions, key=lambda change: change.run_id):
+            events += self._move(change)
+        return events
+
+    @stepped
+    def observe(self, findings: Sequence[Finding]) -> None:
+        self.database.reach()
+        for finding in findings:
+            known = finding.run_id in self.database.runs
+            locked = finding.run_id in self.database.locked
+            if not _is_storable(finding):
+                LOG.error("data_refused", extra={"run_id": finding.run_id})
+            elif known and not (locked and finding.run_id not in self.database.observations):
+                self._observe(finding, locked=locked)
+
+    @stepped
+    def unpublished(self, limit: int) -> Sequence[RunEvent]:
+        self.database.reach()
+        newest = self.database.now - WRITER_TIME
+        return [
+            event
+            for run_id in sorted(self.database.events)
+            for event in self.database.events[run_id]
+            if (run_id, event.version) not in self.database.published and event.at <= newest
+        ][:limit]
+
+    @stepped
+    def mark_published(self, events: Sequence[RunEvent]) -> None:
+        self.database.reach()
+        self.database.published |= {(event.run_id, event.version) for event in events}
+
+    @stepped
+    def relaying(self) -> bool:
+        self.database.reach()
+        self.database.relay = self.database.relay or self
+        return self.database.relay is self
+
+    @stepped
+    def relayed(self) -> None:
+        self.database.reach()
+        if self.database.relay is self:
+            self.database.relay = None
+
+    @stepped
+    def ping(self) -> None:
+        self.database.reach()
+
+    def _run(self, run_id: int, tenant_id: str) -> PipelineRun:
+        run = self.database.runs.get(run_id)
+        if not run or run.tenant_id != tenant_id:
+            raise RunNotFound(run_id)
+        return self.database.seen(run)
+
+    def _move(self, change: Transition) -> list[RunEvent]:
+        row = self.database.runs.get(change.run_id)
+        if not row or (row.version, row.status) != (change.seen_version, change.seen_status):
+            return []
+        if row.id in self.database.locked:
+            return []
+        moved = _moved(row, change, now=self.database.now)
+        if not _is_storable(change) or (fence := broken_fence(row, moved)):
+            LOG.error("data_refused", extra={"run_id": row.id, "error": fence})
+            return []
+        events = [
+            RunEvent(
+                run_id=row.id,
+                pipeline_id=row.pipeline_id,
+                version=row.version + number,
+                previous_status=previous,
+                status=status,
+                at=moved.updated_at,
+                error_message=moved.error.message
+                if moved.error and status is PipelineRunStatus.FAILED
+                else None,
+                tags=row.tags,
+            )
+            for number, (previous, status) in enumerate(
+                zip((row.status, *change.path), change.path, strict=False), start=1
+            )
+        ]
+        self.database.runs[row.id] = moved
+        self.database.events[row.id] += events
+        if change.stray_reason is not None:
+            self.database.strays.setdefault(row.id, change.stray_reason)
+        return events
+
+    def _observe(self, finding: Finding, *, locked: bool) -> None:
+        if not locked:
+            row = self.database.runs[finding.run_id]
+            self.database.runs[row.id] = replace(row, next_check_at=finding.next_check_at)
+        seen = self.database.observations.get(finding.run_id, Observation())
+        checked_at = seen.last_checked_at
+        if finding.trouble is None:
+            checked_at = max(self.database.now, checked_at or NEVER)
+        self.database.observations[finding.run_id] = Observation(
+            last_checked_at=checked_at,
+            upstream_status=finding.upstream_status or seen.upstream_status,
+            progress=finding.progress or seen.progress,
+            logs_url=finding.logs_url or seen.logs_url,
+            consecutive_failures=seen.consecutive_failures + 1 if finding.trouble else 0,
+            last_error=finding.trouble,
+        )
+
+
+def broken_fence(old: PipelineRun, new: PipelineRun) -> str | None:
+    """The first of the table's constraints and triggers that a change would break."""
+    failed = new.status is PipelineRunStatus.FAILED
+    created = new.status is PipelineRunStatus.CREATED
+    never_started = failed or new.status is PipelineRunStatus.CANCELLED
+    started = new.started_at or new.created_at
+    kept = ("status", "version", "error", "output", "started_at", "completed_at")
+    fences = {
+        "started_in_time": started >= new.created_at,
+        "completed_in_time": not new.completed_at or new.completed_at >= started,
+        "started_once_submitted": never_started or (new.started_at is None) is created,
+        "completed_when_terminal": (new.completed_at is not None) is (new.status in TERMINAL),
+        "message_when_failed": (new.error is not None) is failed,
+        "terminal_sticks": not old.is_terminal
+        or all(getattr(old, name) == getattr(new, name) for name in kept),
+        "job_sticks": old.workbench_job_id in {None, new.workbench_job_id},
+        "lengths": len(new.conductor_workflow_id or "") <= LONGEST_ID
+        and len(new.workbench_job_id or "") <= LONGEST_ID,
+    }
+    return next((name for name, holds in fences.items() if not holds), None)
+
+
+def _first(
+    run_id: int, new: NewRun, pipeline: Pipeline, *, now: datetime, lease: timedelta | None
+) -> PipelineRun:
+    return PipelineRun(
+        id=run_id,
+        tenant_id=new.tenant_id,
+        pipeline_id=pipeline.id,
+        mode=pipeline.mode,
+        status=PipelineRunStatus.CREATED,
+        version=1,
+        workflow_name=pipeline.workflow_name,
+        workflow_version=pipeline.workflow_version,
+        correlation_id=f"{NAMESPACE}-{run_id}",
+        workbench_job_id=None,
+        conductor_workflow_id=None,
+        error=None,
+        user_storage_input_path_prefix=new.input_path_prefix,
+        user_storage_output_path_prefix=new.output_path_prefix,
+        user_storage_report_path_prefix=new.report_path_prefix,
+        parameters=_as_json(new.parameters),
+        tags=_as_json(new.tags),
+        retry_of=None,
+        output=None,
+        created_at=now,
+        updated_at=now,
+        started_at=None,
+        completed_at=None,
+        cancel_requested_at=None,
+        submit_lease_until=now + lease if lease is not None else None,
+        submit_attempts=0 if lease is None else 1,
+        next_check_at=None,
+    )
+
+
+def _moved(row: PipelineRun, change: Transition, *, now: datetime) -> PipelineRun:
+    at = max(now, row.updated_at)
+    return replace(
+        row,
+        status=change.path[-1],
+        version=row.version + len(change.path),
+        workbench_job_id=row.workbench_job_id or change.workbench_job_id,
+        conductor_workflow_id=change.conductor_workflow_id or row.conductor_workflow_id,
+        error=change.error,
+        output=row.output if change.output is None else _as_json(change.output),
+        started_at=at if PipelineRunStatus.SUBMITTED in change.path else row.started_at,
+        completed_at=at if change.path[-1] in TERMINAL else None,
+        updated_at=at,
+        submit_lease_until=None,
+    )
+
+
+def _as_json(value: Any) -> Any:
+    """A copy, as it comes back from a JSON column."""
+    return json.loads(json.dumps(value))
+
+
+def _is_storable(item: Transition | Finding) -> bool:
+    """Whether Postgres would take its texts: it knows no NUL and no lone surrogates."""
+    fields = [getattr(item, name) for name in type(item).__slots__]
+    error = item.error if isinstance(item, Transition) else None
+    return not any(
+        character == "\0" or "\ud800" <= character <= "\udfff"
+        for text in _texts([*fields, error and error.message])
+        for character in text
+    )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a JSON value, keys too."""
+    match value:
+        case str():
+            yield value
+        case dict():
+            yield from _texts([*value.keys(), *value.values()])
+        case list():
+            for item in value:
+                yield from _texts(item)

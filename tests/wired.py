@@ -1,0 +1,94 @@
+"""The composition root over the twins of a World, so that handlers can be called as they stand.
+
+world = World()
+with using(WorldWiring(world)):
+    tick.handler(event, LambdaContext())
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from fakes import WORKBENCH_URL, in_order
+from runs.wiring import Wiring
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from fakes import World
+    from runs.ports import CheckQueue, Conductor, EventBus, TickQueue, Workbench
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+QUEUE_ARN: Final = "arn:aws:sqs:eu-west-2:000000000000:"
+CHECK_QUEUE: Final = "checks"
+RETRY_QUEUE: Final = "retries"
+TICK_QUEUE: Final = "ticks"
+ENVIRONMENT: Final[Mapping[str, str]] = {
+    "STAGE": "test",
+    "DATABASE_URL": "postgresql+pg8000://nobody@database.test/none",
+    "CONDUCTOR_URL": "http://conductor.test",
+    "WORKBENCH_API_URL": WORKBENCH_URL,
+    "STORAGE_BUCKET": "user-data",
+    "CHECK_QUEUE_URL": f"http://sqs.test/000000000000/{CHECK_QUEUE}",
+    "RETRY_QUEUE_URL": f"http://sqs.test/000000000000/{RETRY_QUEUE}",
+    "TICK_QUEUE_URL": f"http://sqs.test/000000000000/{TICK_QUEUE}",
+    "EVENT_BUS_NAME": "events",
+}
+
+
+class WorldWiring(Wiring):
+    """The use cases as they are wired for Lambda, on a World's twins."""
+
+    def __init__(self, world: World, environment: Mapping[str, str] = ENVIRONMENT) -> None:
+        super().__init__(environment)
+        self.world = world
+        self.runs = world.runs
+        self.pipelines = world.pipelines
+
+    def conductor(self, url: str) -> Conductor:
+        assert url == ENVIRONMENT["CONDUCTOR_URL"]
+        return self.world.conductor
+
+    def workbench(self, url: str) -> Workbench:
+        assert url == ENVIRONMENT["WORKBENCH_API_URL"]
+        return self.world.workbench
+
+    def check_queue(self, url: str) -> CheckQueue:
+        return {
+            ENVIRONMENT["CHECK_QUEUE_URL"]: self.world.check_queue,
+            ENVIRONMENT["RETRY_QUEUE_URL"]: self.world.retry_queue,
+        }[url]
+
+    def tick_queue(self, url: str) -> TickQueue:
+        assert url == ENVIRONMENT["TICK_QUEUE_URL"]
+        return self.world.tick_queue
+
+    def event_bus(self, name: str) -> EventBus:
+        assert name == ENVIRONMENT["EVENT_BUS_NAME"]
+        return self.world.bus
+
+    def pause(self, seconds: float) -> None:
+        self.world.time.pause(seconds)
+
+    def clock(self) -> float:
+        return self.world.time()
+
+    def side_by_side(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+        return in_order(function, items)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LambdaContext:
+    """What Lambda tells a function about its invocation."""
+
+    aws_request_id: str = "request-1"
+    function_name: str = "function"
+    memory_limit_in_mb: int = 512
+    invoked_function_arn: str = "arn:aws:lambda:eu-west-2:000000000000:function:function"
+    remaining_milliseconds: int = 30_000
+
+    def get_remaining_time_in_millis(self) -> int:
+        return self.remaining_milliseconds
