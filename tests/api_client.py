@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
 from api.app import app
-from wired import LambdaContext
+from wired import Invocation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -114,7 +114,7 @@ class ApiClient:
             "body": text,
             "isBase64Encoded": base64,
         }
-        told = app(event, LambdaContext(aws_request_id=REQUEST_ID))
+        told = app(event, Invocation(REQUEST_ID))
         assert not told["multiValueHeaders"]
         return Answer(told["statusCode"], told["headers"], told["body"])
 

@@ -687,7 +687,10 @@ class World:
         self.time.advance(seconds)
 
     def go_on(self, seconds: float) -> None:
-        """Lets so much time pass with everything working: schedule, ticks, both queues, relay."""
+        """Lets so much time pass with everything working: schedule, ticks, both queues, relay.
+
+        It goes on from whole second to whole second.
+        """
         end = self.time() + seconds
         while self.time() < end:
             if self.time() // 60 > self._minutes:
@@ -696,7 +699,7 @@ class World:
                 self.publishing.relay()
             self.sweep()
             self.deliver()
-            self.time.advance(1)
+            self.time.advance(math.floor(self.time()) + 1 - self.time())
 
     def restart(self) -> None:
         """After a Crash: what the process held ends with it."""

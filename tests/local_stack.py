@@ -78,7 +78,7 @@ class LocalStack:
     def _environment(self) -> dict[str, str]:
         """The tests' own, but for what would set parts and ports from outside."""
         ours = {*VARIABLES.values(), *map(variable_of, SERVERS)}
-        everything = os.environ.items()  # noqa: TID251 - these are not a function's settings
+        everything = os.environ.items()
         inherited = {name: value for name, value in everything if name not in ours}
         return inherited | {"PIPELINE_RUNS_LOCAL": str(self.layout.state)}
 

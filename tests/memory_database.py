@@ -418,8 +418,9 @@ class MemoryRuns:
         if row.id in self.database.locked:
             return []
         moved = _moved(row, change, now=self.database.now)
-        if not _is_storable(change) or (fence := broken_fence(row, moved)):
-            LOG.error("data_refused", extra={"run_id": row.id, "error": fence})
+        broken = broken_fence(row, moved) if _is_storable(change) else "unstorable text"
+        if broken:
+            LOG.error("data_refused", extra={"run_id": row.id, "error": broken})
             return []
         events = [
             RunEvent(

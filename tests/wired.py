@@ -7,14 +7,21 @@ with using(WorldWiring(world)):
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeVar
+import io
+import json
+import logging
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from fakes import WORKBENCH_URL, in_order
+from runs import logs
 from runs.wiring import Wiring
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from fakes import World
     from runs.ports import CheckQueue, Conductor, EventBus, TickQueue, Workbench
@@ -80,15 +87,49 @@ class WorldWiring(Wiring):
         return in_order(function, items)
 
 
-@dataclass(frozen=True, kw_only=True)
-class LambdaContext:
-    """What Lambda tells a function about its invocation."""
+class Invocation(LambdaContext):
+    """What Lambda tells a function about one call of it."""
 
-    aws_request_id: str = "request-1"
-    function_name: str = "function"
-    memory_limit_in_mb: int = 512
-    invoked_function_arn: str = "arn:aws:lambda:eu-west-2:000000000000:function:function"
-    remaining_milliseconds: int = 30_000
+    def __init__(self, request_id: str = "request-1", *, seconds_left: float = 30) -> None:
+        self._aws_request_id = request_id
+        self._function_name = "function"
+        self._memory_limit_in_mb = 512
+        self._invoked_function_arn = "arn:aws:lambda:eu-west-2:000000000000:function:function"
+        self._seconds_left = seconds_left
 
-    def get_remaining_time_in_millis(self) -> int:
-        return self.remaining_milliseconds
+    def get_remaining_time_in_millis(self) -> int:  # type: ignore[override]  # theirs is static
+        return round(self._seconds_left * 1000)
+
+
+class Log:
+    """What was logged."""
+
+    def __init__(self) -> None:
+        self.stream = io.StringIO()
+
+    @property
+    def text(self) -> str:
+        return self.stream.getvalue()
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """Each a JSON object."""
+        return [json.loads(line) for line in self.text.splitlines()]
+
+    def forget(self) -> None:
+        """Begins anew."""
+        self.stream.seek(0)
+        self.stream.truncate()
+
+
+@contextmanager
+def logged() -> Iterator[Log]:
+    """What the handlers log meanwhile, in place of writing it to standard output."""
+    handler = logs.logger().registered_handler
+    assert isinstance(handler, logging.StreamHandler)
+    log = Log()
+    before = handler.setStream(log.stream)
+    try:
+        yield log
+    finally:
+        handler.setStream(before or sys.stdout)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from runs import logs
 from runs.errors import DatabaseUnavailable
 from runs.messages import CheckMessage, MessageUnreadable
+from runs.model import QUOTE_LENGTH
 from runs.wiring import wired
 
 if TYPE_CHECKING:
@@ -28,9 +29,10 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         wired().checking.check(messages, within=within)
     except DatabaseUnavailable as error:
         LOG.warning("check_without_database", extra={"error": str(error)})
-    for record in unreadable:
-        # On to its next try, and so to the DLQ, before the queue's retention ends it.
-        wired().queue_of(record["eventSourceARN"]).release([record["receiptHandle"]])
+    if unreadable:
+        # On to their next try, and so to the DLQ, before the queue's retention ends them.
+        queue = wired().queue_of(unreadable[0]["eventSourceARN"])
+        queue.release([record["receiptHandle"] for record in unreadable])
     return {"batchItemFailures": [{"itemIdentifier": one["messageId"]} for one in unreadable]}
 
 
@@ -41,7 +43,7 @@ def _read(records: list[dict[str, Any]]) -> tuple[list[CheckMessage], list[dict[
         try:
             messages.append(CheckMessage.from_json(record["body"]))
         except MessageUnreadable as error:
-            extra = {"message_id": record["messageId"], "error": str(error)}
-            LOG.warning("message_unreadable", extra=extra)
+            told = {"message_id": record["messageId"], "error": str(error)[:QUOTE_LENGTH]}
+            LOG.warning("message_unreadable", extra=told)
             unreadable.append(record)
     return messages, unreadable

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from runs import logs
 from runs.errors import DatabaseUnavailable
 from runs.messages import MessageUnreadable, TickMessage
+from runs.model import QUOTE_LENGTH
 from runs.wiring import wired
 
 if TYPE_CHECKING:
@@ -34,6 +35,6 @@ def _sweep(event: dict[str, Any]) -> None:
         try:
             tick = TickMessage.from_json(record["body"])
         except MessageUnreadable as error:
-            LOG.warning("tick_unreadable", extra={"error": str(error)})
+            LOG.warning("tick_unreadable", extra={"error": str(error)[:QUOTE_LENGTH]})
         else:
             wired().sweeping.sweep(tick)

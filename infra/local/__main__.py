@@ -1,4 +1,4 @@
-"""The stack on one machine: `python -m infra.local up|down|status|logs`."""
+"""The stack on one machine: `python -m infra.local run|up|down|status|logs`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import time
+from pathlib import Path
 
 from infra.local.layout import Layout
 
@@ -26,6 +27,11 @@ def main() -> int:
             from infra.local.up import up  # noqa: PLC0415
 
             return up(layout, environment, since=since)
+        case "run":
+            from infra.local.demo import demonstrate  # noqa: PLC0415
+            from infra.local.up import up  # noqa: PLC0415
+
+            return up(layout, environment, since=since) or demonstrate(layout, verb.input)
         case "down":
             from infra.local.down import down  # noqa: PLC0415
 
@@ -43,6 +49,8 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m infra.local", description=__doc__)
     verbs = parser.add_subparsers(dest="name", required=True)
+    run = verbs.add_parser("run", help="start everything and run a real pipeline")
+    run.add_argument("--input", type=Path, metavar="FOLDER", help="with these files")
     verbs.add_parser("up", help="start everything in the background, deployed and healthy")
     verbs.add_parser("down", help="stop everything; runs and files are kept")
     verbs.add_parser("status", help="show what runs, where, and how much memory it takes")

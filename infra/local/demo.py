@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,10 +26,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.status import Status
 from rich.table import Table
 
+from infra.local.files import read_json
 from infra.local.trouble import StackTrouble
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from infra.local.layout import Layout
 
 TERMINAL: Final = {"COMPLETED", "FAILED", "CANCELLED"}
 PATIENCE_SECONDS: Final = 300
@@ -269,6 +273,20 @@ class Demo:
 
     def _heading(self, text: str) -> None:
         self.console.print(f"\n[bold]{text}[/]")
+
+
+def demonstrate(layout: Layout, input_folder: Path | None) -> int:
+    """Runs the demo on the stack that is up.
+
+    Returns:
+        The exit code: 0 only when both runs COMPLETED and their results are there.
+    """
+    try:
+        demo = Demo(read_json(layout.stack_file), input_folder)
+        return 0 if demo.run() else 1
+    except StackTrouble as trouble:
+        print(f"\nerror: {trouble}", file=sys.stderr, flush=True)
+        return 1
 
 
 def _penguins() -> Path:

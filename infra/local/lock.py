@@ -23,6 +23,7 @@ def compile_lock(output: str, *arguments: str, stdin: str | None = None) -> None
 
 
 def main() -> None:
+    """Writes every lock."""
     compile_lock("locks/uv.txt", "-", stdin=f"uv=={UV_VERSION}\n")
     runtime = str(RUNTIME.relative_to(ROOT))
     compile_lock(runtime, "pyproject.toml")

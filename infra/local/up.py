@@ -56,19 +56,26 @@ def up(layout: Layout, environment: Mapping[str, str], *, since: float) -> int:
         since: When the command began, by time.monotonic().
 
     Returns:
-        The exit code. On an interrupt the process ends here, after all that it started.
+        The exit code. After an interrupt, all that this call has started is ended.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     _shield_clients()
-    rising = _Rising(layout, environment, since)
     try:
         with exclusive(layout.lock_file, purpose="make up", on_wait=_wait, pause=patiently):
-            rising.run()
+            return _up_alone(_Rising(layout, environment, since))
     except StackTrouble as trouble:
         print(f"\nerror: {trouble}", file=sys.stderr, flush=True)
         print("What runs goes on. `make up` tries again, `make down` stops it.", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _up_alone(rising: _Rising) -> int:
+    """With the lock held: else undoing could end what another `up` is about to start."""
+    try:
+        rising.run()
     except KeyboardInterrupt:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)

@@ -245,7 +245,7 @@ def test_functions_end_at_once_when_localstack_is_killed(tmp_path: Path) -> None
         )
     )
     notes = [tmp_path / then for then in ("return", "wait", "work")]
-    holder = subprocess.Popen(  # noqa: S603 # A program of ours.
+    holder = subprocess.Popen(  # A program of ours.
         [sys.executable, "-c", HOLDER, str(tmp_path), str(python_of("functions")), *notes],
         cwd=ROOT,
         stdin=subprocess.PIPE,

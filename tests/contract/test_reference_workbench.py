@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 
 from infra.local.environments import ROOT, python_of
-from tests.contract.reference_workbench import (
+from reference_workbench import (
     BUCKET,
     RunningWorkbench,
     UserStorage,
@@ -403,7 +403,7 @@ def test_a_body_that_is_too_large_is_refused(running: RunningWorkbench) -> None:
 
 def test_it_says_what_is_wrong_with_its_settings_and_with_a_port_in_use(tmp_path: Path) -> None:
     def complaint(**variables: str) -> str:
-        ended = subprocess.run(  # noqa: S603 - a command of our own
+        ended = subprocess.run(
             [str(python_of("workbench")), "-m", "infra.workbench"],
             env={"PYTHONPATH": str(ROOT)} | variables,
             capture_output=True,
@@ -426,7 +426,7 @@ def test_starting_loads_nothing_heavy() -> None:
     """The stack waits for it, and idle it should be small."""
     heavy = ("polars", "matplotlib", "numpy", "boto3")
     program = f"import sys, infra.workbench.__main__; print(set({heavy!r}) & set(sys.modules))"
-    said = subprocess.run(  # noqa: S603 - a command of our own
+    said = subprocess.run(
         [str(python_of("workbench")), "-c", program],
         env={"PYTHONPATH": str(ROOT)},
         capture_output=True,

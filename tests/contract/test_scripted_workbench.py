@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from tests.scripted_workbench import (
+from scripted_workbench import (
     Answer,
     ScriptedWorkbench,
     State,

@@ -22,8 +22,8 @@ import httpx
 import pytest
 import yaml
 
-from tests.contract.reference_workbench import serve_user_storage, start_workbench, wait_until
-from tests.scripted_workbench import ScriptedWorkbench
+from reference_workbench import serve_user_storage, start_workbench, wait_until
+from scripted_workbench import ScriptedWorkbench
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +11,10 @@ from chalice.test import Client
 from api.app import app
 from api_client import REQUEST_ID, Answer, ApiClient
 from fakes import World
-from runs import logs
 from runs.errors import DatabaseUnavailable, IllegalTransition
 from runs.status import PipelineRunStatus
 from runs.wiring import using
-from wired import ENVIRONMENT, LambdaContext, WorldWiring
+from wired import ENVIRONMENT, Invocation, Log, WorldWiring, logged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,17 +47,9 @@ def api(world: World) -> ApiClient:
 
 
 @pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    """What is logged."""
-    handler = logs.logger().registered_handler
-    written = io.StringIO()
-    before = handler.setStream(written)  # type: ignore[attr-defined]  # it writes to standard output
-    yield written
-    handler.setStream(before)  # type: ignore[attr-defined]
-
-
-def lines(log: io.StringIO) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in log.getvalue().splitlines()]
+def log() -> Iterator[Log]:
+    with logged() as log:
+        yield log
 
 
 # -- health ---------------------------------------------------------------------------------------
@@ -140,7 +130,7 @@ def test_a_method_that_a_route_lacks_is_a_problem_that_names_those_it_has(api: A
 @pytest.mark.parametrize("event", [{}, {"requestContext": {}}, VARIABLE_LACKING])
 def test_an_event_that_is_no_request_is_a_problem(world: World, event: dict[str, Any]) -> None:
     del world
-    told = app(event, LambdaContext())
+    told = app(event, Invocation())
     assert told["statusCode"] == 500
     assert told["headers"]["Content-Type"] == "application/problem+json"
     assert json.loads(told["body"])["code"] == "internal_error"
@@ -159,7 +149,7 @@ def test_an_event_that_is_no_request_is_a_problem(world: World, event: dict[str,
     ],
 )
 def test_s17_an_unexpected_error_is_a_problem_that_tells_nothing_and_is_logged(
-    api: ApiClient, world: World, log: io.StringIO, error: Exception
+    api: ApiClient, world: World, log: Log, error: Exception
 ) -> None:
     world.steps.strike("before MemoryRuns.run", error)
     answer = api.get("/pipeline-run/1")
@@ -167,71 +157,65 @@ def test_s17_an_unexpected_error_is_a_problem_that_tells_nothing_and_is_logged(
     assert problem["detail"] == "An unexpected error; the request id finds it in the logs"
     assert CANARY not in answer.text
     assert "Traceback" not in answer.text
-    (line,) = lines(log)
+    (line,) = log.lines
     assert (line["level"], line["message"]) == ("ERROR", "request_failed")
     assert line["function_request_id"] == REQUEST_ID
     assert type(error).__name__ in line["exception"]
 
 
-def test_an_error_of_the_framework_is_logged_as_a_json_line(world: World, log: io.StringIO) -> None:
+def test_an_error_of_the_framework_is_logged_as_a_json_line(world: World, log: Log) -> None:
     del world
-    app(VARIABLE_LACKING, LambdaContext())
-    (line,) = lines(log)
+    app(VARIABLE_LACKING, Invocation())
+    (line,) = log.lines
     assert line["level"] == "ERROR"
     assert "TypeError" in line["exception"]
 
 
-def test_a_missing_setting_is_a_problem_and_is_named_in_the_log(
-    world: World, log: io.StringIO
-) -> None:
+def test_a_missing_setting_is_a_problem_and_is_named_in_the_log(world: World, log: Log) -> None:
     environment = {name: value for name, value in ENVIRONMENT.items() if name != "CONDUCTOR_URL"}
     with using(WorldWiring(world, environment)):
         ApiClient().post("/pipeline-run", WISH).problem(500, "internal_error")
-    (line,) = lines(log)
+    (line,) = log.lines
     assert "CONDUCTOR_URL must be set" in line["exception"]
 
 
-def test_no_database_is_logged_as_a_warning(api: ApiClient, world: World, log: io.StringIO) -> None:
+def test_no_database_is_logged_as_a_warning(api: ApiClient, world: World, log: Log) -> None:
     world.steps.strike("before MemoryRuns.ping", DatabaseUnavailable("refused"))
     api.get("/health")
-    (line,) = lines(log)
+    (line,) = log.lines
     assert (line["level"], line["message"]) == ("WARNING", "request_without_database")
     assert line["error"] == "refused"
 
 
-def test_what_the_caller_can_help_is_not_logged(
-    api: ApiClient, world: World, log: io.StringIO
-) -> None:
+def test_what_the_caller_can_help_is_not_logged(api: ApiClient, world: World, log: Log) -> None:
     del world
     api.get("/pipeline-run/7")
     api.post("/pipeline-run", {})
     api.post("/pipeline-run", WISH | {"pipeline_id": 9})
     api.send("POST", "/pipeline-run", text="{")
     api.send("DELETE", "/health")
-    assert lines(log) == []
+    assert log.lines == []
 
 
 def test_lines_about_a_run_name_it_and_its_correlation_id(
-    api: ApiClient, world: World, log: io.StringIO
+    api: ApiClient, world: World, log: Log
 ) -> None:
     world.conductor.down = True
     api.post("/pipeline-run", WISH)
-    (line,) = lines(log)
+    (line,) = log.lines
     assert line["message"] == "submission_judged"
     assert (line["run_id"], line["correlation_id"]) == (1, world.run(1).correlation_id)
     assert line["function_request_id"] == REQUEST_ID
 
 
-def test_s16_no_prefix_and_no_parameter_is_logged(
-    api: ApiClient, world: World, log: io.StringIO
-) -> None:
+def test_s16_no_prefix_and_no_parameter_is_logged(api: ApiClient, world: World, log: Log) -> None:
     secret = {"input_path_prefix": CANARY, "parameters": {"password": CANARY}}
     api.post("/pipeline-run", WISH | secret)
     world.conductor.down = True
     api.post("/pipeline-run", WISH | secret)
     api.post("/pipeline-run", WISH | secret | {"tags": CANARY})
-    assert CANARY not in log.getvalue()
-    assert lines(log)
+    assert CANARY not in log.text
+    assert log.lines
 
 
 # -- by Chalice's own client ----------------------------------------------------------------------

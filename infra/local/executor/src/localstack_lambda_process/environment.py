@@ -81,6 +81,7 @@ class Environment:
         self._log = BoundedLog()
         self._lock = threading.Lock()
         self._process: FunctionProcess | None = None
+        self._last_used: FunctionProcess | None = None
         self._is_stopped = False
 
     def invoke(self, payload: Mapping[str, str]) -> Outcome:
@@ -119,9 +120,10 @@ class Environment:
         began = time.perf_counter()
         process = self._usable_process()
         try:
-            if not process.is_ready:
-                limit = self._configuration.init_timeout_seconds
-                course.init_ms = process.wait_until_ready(at_most_seconds=limit)
+            limit = self._configuration.init_timeout_seconds
+            init_ms = process.wait_until_ready(at_most_seconds=limit)
+            if process is not self._last_used:
+                course.init_ms, self._last_used = init_ms, process
             course.before = self._log.take()
             began = time.perf_counter()
             return process.invoke(

@@ -81,11 +81,6 @@ class FunctionProcess:
         threading.Thread(target=self._await_end, name="lambda-exit", daemon=True).start()
 
     @property
-    def is_ready(self) -> bool:
-        """Whether it has asked for work."""
-        return self._exchange.ready.done() and not self._exchange.ready.exception()
-
-    @property
     def has_ended(self) -> bool:
         """Whether the process is gone."""
         return self._popen.poll() is not None

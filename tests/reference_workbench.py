@@ -147,7 +147,7 @@ def _process(
     command: list[str], environment: Mapping[str, str]
 ) -> Iterator[tuple[subprocess.Popen[str], queue.Queue[str]]]:
     """A process whose lines come by a queue; ended, if need be by force, when the test is."""
-    process = subprocess.Popen(  # noqa: S603 - commands of our own
+    process = subprocess.Popen(
         command,
         env=dict(environment),
         stdout=subprocess.PIPE,
