@@ -7,7 +7,7 @@ DEV := .local/envs/dev/bin
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.local/pycache
 
 .DEFAULT_GOAL := help
-.PHONY: help run test up down logs status lint format unit contract e2e prove lock
+.PHONY: help run test up down logs status lint format unit contract e2e prove lock deploy
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,7 +29,7 @@ logs: stack-env ## Follow the logs (PART=conductor: of one part)
 
 test: dev-env ## Lint, then all tests but the long proofs
 	@$(MAKE) --no-print-directory lint
-	@$(DEV)/python -m pytest
+	@$(DEV)/python -m pytest -n 3 --maxprocesses=3
 
 lint: dev-env ## Ruff, mypy, import-linter, deptry, cfn-lint
 	@$(DEV)/python -m infra.local.lint
@@ -48,6 +48,9 @@ e2e: dev-env ## Tests on the deployed stack
 
 prove: dev-env ## The proofs that take too long for `make test`
 	@$(DEV)/python -m pytest -m prove --override-ini addopts=
+
+deploy: ## Migrate, deploy to AWS with SAM, register the workflows (SKIP=migrate: leave out)
+	@$(ENV) stack sam && .local/envs/stack/bin/python -m infra.deploy $(if $(SKIP),--skip $(SKIP))
 
 lock: ## Resolve the dependencies anew and write the lock files
 	@$(ENV) uv && $(PYTHON) -m infra.local.lock

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 import sys
 from pathlib import Path
 
@@ -24,13 +25,20 @@ def migrate(database_url: str) -> None:
     Raises:
         sqlalchemy.exc.DBAPIError: the database can't be reached or refused a statement.
     """
-    engine = sa.create_engine(database_url, poolclass=sa.NullPool)
+    tls = None if _is_local(database_url) else ssl.create_default_context()
+    arguments = {"ssl_context": tls or False}
+    engine = sa.create_engine(database_url, poolclass=sa.NullPool, connect_args=arguments)
     with engine.begin() as connection:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(ONE_AT_A_TIME)))
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+def _is_local(database_url: str) -> bool:
+    """Whether the database is on this machine; any other is spoken to by verified TLS alone."""
+    return (sa.make_url(database_url).host or "localhost") in {"127.0.0.1", "::1", "localhost"}
 
 
 if __name__ == "__main__":

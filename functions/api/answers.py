@@ -10,6 +10,7 @@ from chalice import Response
 from api import requests
 from api.bodies import PageBody
 from api.problems import HEADERS, answers_problems
+from runs.wiring import wired
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -48,5 +49,11 @@ def problems(
     """The decorator of a view of these routes: whatever it raises becomes a problem."""
     return answers_problems(
         request_id=lambda: str(routes.lambda_context.aws_request_id),
-        base=lambda: requests.base_path(routes.current_request.context),
+        base=lambda: base_of(routes),
     )
+
+
+def base_of(routes: Blueprint) -> str:
+    """The address that the API's paths are appended to, for links that can be followed."""
+    configured = wired().api_settings.api_base_url.rstrip("/")
+    return configured or requests.base_path(routes.current_request.context)

@@ -63,6 +63,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 Id = Annotated[int, Field(strict=True, ge=1, le=LARGEST_ID)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_storable)]
+WorkflowName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_. -]{0,254}$")]
 Prefix = Annotated[str, AfterValidator(prefixes.checked)]
 TagName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._/-]{1,64}$")]
 TagValue = Annotated[str, StringConstraints(max_length=256), AfterValidator(_storable)]
@@ -84,7 +85,7 @@ class PipelineRequest(RequestBody):
 
     name: Name
     mode: PipelineMode
-    workflow_name: Name
+    workflow_name: WorkflowName
     workflow_version: Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)] | None = None
 
 
@@ -92,7 +93,7 @@ class PipelineChanges(RequestBody):
     """`PATCH /pipeline/{pipeline_id}`: what is left out stays, whatever stands for it here."""
 
     name: Name = ""
-    workflow_name: Name = ""
+    workflow_name: WorkflowName = ""
     workflow_version: Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)] | None = None
 
     def changes(self) -> dict[str, object]:

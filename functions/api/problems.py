@@ -74,12 +74,12 @@ class Problem:
         return Response(json.dumps(body), status_code=self.status, headers=headers)
 
 
-def problem_of(error: Exception, *, base: str = "") -> Problem:
+def problem_of(error: Exception, *, base: Callable[[], str]) -> Problem:
     """The problem that an error is to a caller.
 
     Args:
         error: whatever a view raised.
-        base: the address that the API's paths are appended to.
+        base: gives the address that the API's paths are appended to.
     """
     match error:
         case errors.PipelineNotFound():
@@ -92,7 +92,7 @@ def problem_of(error: Exception, *, base: str = "") -> Problem:
             title = "Idempotency key reused"
             return _plain(422, "idempotency_key_reused", title, str(error))
         case errors.SubmissionFailed():
-            return _submission_failed(error, base)
+            return _submission_failed(error, base())
         case errors.DatabaseUnavailable():
             return Problem(
                 status=503,
@@ -127,7 +127,7 @@ def answers_problems(
                 return view(*args, **kwargs)
             except Exception as error:  # noqa: BLE001  # the edge: nothing may pass
                 _log(error)
-                return problem_of(error, base=base()).answer(request_id())
+                return problem_of(error, base=base).answer(request_id())
 
         answering.answers_problems = True  # type: ignore[attr-defined]  # for the structural test
         return answering

@@ -103,7 +103,7 @@ def page_start(token: str) -> int | None:
         before = None
     if type(before) is not int or not 0 < before <= LARGEST_ID:
         detail = "page_token must be a next_page_token of an answer"
-        raise RequestInvalid(422, "invalid_page_token", detail)
+        raise RequestInvalid(400, "invalid_page_token", detail)
     return before
 
 

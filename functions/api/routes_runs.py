@@ -8,7 +8,7 @@ from uuid import uuid4  # noqa: TID251  # the edge where ids are made
 from chalice import Blueprint, Response
 
 from api import requests
-from api.answers import answered, page_answer, problems, unchanged
+from api.answers import answered, base_of, page_answer, problems, unchanged
 from api.bodies import (
     PipelineRunBody,
     PipelineRunRequest,
@@ -45,7 +45,7 @@ def create_pipeline_run() -> Response:
         respond_async=respond_async,
     )
     run = recorded.run
-    headers = {"Location": f"{_base()}/pipeline-run/{run.id}"}
+    headers = {"Location": f"{base_of(routes)}/pipeline-run/{run.id}"}
     if recorded.replayed:
         headers["Idempotent-Replayed"] = "true"
     if respond_async and not recorded.replayed:
@@ -65,7 +65,7 @@ def list_pipeline_runs() -> Response:
         page_size=wanted.page_size,
         before=requests.page_start(wanted.page_token),
     )
-    base = _base()
+    base = base_of(routes)
     return page_answer([(r.id, PipelineRunBody.of(r, base=base)) for r in page], wanted.page_size)
 
 
@@ -90,7 +90,7 @@ def list_pipeline_run_events(pipeline_run_id: str) -> Response:
 
 
 def _run_answer(run: PipelineRun, status: int, headers: Mapping[str, str]) -> Response:
-    body = PipelineRunBody.of(run, base=_base())
+    body = PipelineRunBody.of(run, base=base_of(routes))
     return answered(status, body, {**headers, **_retry_after(run)})
 
 
@@ -113,10 +113,6 @@ def _entity_tag(run: PipelineRun) -> str:
     seen = run.observation
     moment = seen.last_checked_at.timestamp() if seen.last_checked_at else 0
     return f'W/"{run.version}-{moment:.6f}-{seen.consecutive_failures}"'
-
-
-def _base() -> str:
-    return requests.base_path(routes.current_request.context)
 
 
 def _id(text: str) -> int:

@@ -14,6 +14,7 @@ LONGEST: Final = 1_024
 _BUCKET: Final = re.compile(
     r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<key>.*))?", re.DOTALL
 )
+_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\\]")
 
 
@@ -39,6 +40,8 @@ def checked(prefix: str) -> str:
         if not parts:
             raise PrefixRefused("must be s3://bucket/key or relative to the storage bucket")
         key = parts["key"] or ""
+    elif _SCHEME.match(prefix):
+        raise PrefixRefused("must be s3://bucket/key or relative to the storage bucket")
     elif prefix.startswith("/"):
         raise PrefixRefused("must not begin with '/'")
     if any(segment in {".", ".."} for segment in _decoded(key).split("/")):

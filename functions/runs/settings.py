@@ -111,6 +111,8 @@ class ApiSettings(SubmissionSettings):
     event_bus_name: str
     storage_bucket: str
     storage_endpoint_url: str = ""
+    api_base_url: str = ""
+    """Where clients reach the API, with the stage if they see it; empty: as the request came."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -93,9 +93,11 @@ def pack_size(active: int) -> int:
 
 
 def _pages(shards: tuple[int, int]) -> Iterator[Sequence[int]]:
+    """Pages of shards that lie apart: ids are given in turn, so neighbours are alike."""
     first, last = shards
-    for start in range(first, last + 1, PAGE):
-        yield range(start, min(start + PAGE, last + 1))
+    pages = -(-(last + 1 - first) // PAGE)
+    for start in range(first, first + pages):
+        yield range(start, last + 1, pages)
 
 
 def _packs(run_ids: Sequence[int], claim: Claim) -> Iterator[tuple[int, ...]]:

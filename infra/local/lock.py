@@ -31,7 +31,8 @@ def main() -> None:
         compile_lock(f"locks/{group}.txt", "pyproject.toml", "--group", group, "-c", runtime)
     for group in ("stack", "workbench"):
         compile_lock(f"locks/{group}.txt", "--group", group, "-c", runtime)
-    compile_lock("locks/localstack.txt", "--group", "localstack")
+    for group in ("localstack", "sam"):
+        compile_lock(f"locks/{group}.txt", "--group", group)
     print(f"Locks below {LOCKS.name}/ and {runtime} are up to date.")
 
 

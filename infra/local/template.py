@@ -54,6 +54,16 @@ def parameters_for(
     return values
 
 
+def custom_api_id(template: dict[str, Any]) -> str:
+    """The id that the API gets from LocalStack, after every start the same."""
+    return str(template["Resources"]["Api"]["Properties"]["Tags"]["_custom_id_"])
+
+
+def api_url(localstack_url: str, api_id: str) -> str:
+    """Where LocalStack serves the API."""
+    return f"{localstack_url}/_aws/execute-api/{api_id}/Prod"
+
+
 def variable_of(parameter: str) -> str:
     """The environment variable for a parameter: PollIntervalSeconds, POLL_INTERVAL_SECONDS."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", parameter).upper()

@@ -23,7 +23,13 @@ from infra.local.stack_file import Stack, write_stack
 from infra.local.steps import Failure, Halt, Step, run_steps
 from infra.local.strays import end_strays
 from infra.local.supervisor import STOP_SECONDS, bring_up, end_of
-from infra.local.template import load_template, parameters_for, with_code_from
+from infra.local.template import (
+    api_url,
+    custom_api_id,
+    load_template,
+    parameters_for,
+    with_code_from,
+)
 from infra.local.trouble import PartFailed, StackTrouble
 
 if TYPE_CHECKING:
@@ -194,6 +200,7 @@ class _Rising:
             "WorkbenchApiUrl": plan.workbench_url,
             "StorageBucket": plan.storage.bucket,
             "StorageEndpointUrl": plan.storage.endpoint_url,
+            "ApiBaseUrl": api_url(plan.localstack.url, custom_api_id(template)),
         }
         progress.doing("deployment", "deploying")
         self.deployment = deploy(
@@ -225,7 +232,7 @@ class _Rising:
 
     def _api_url(self, plan: Plan) -> str:
         api = self.deployment.outputs["ApiId"] if self.deployment else ""
-        return f"{plan.localstack.url}/_aws/execute-api/{api}/Prod"
+        return api_url(plan.localstack.url, api)
 
     def _stack(self, plan: Plan, deployment: Deployment) -> Stack:
         outputs = deployment.outputs

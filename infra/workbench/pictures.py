@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 WIDTH_INCHES = 3.6
 HISTOGRAM_INCHES = 1.5
 ROW_INCHES = 0.25
-MAX_LABEL_LENGTH = 22
+MAX_LABEL_LENGTH = 20
 
 DAY_SECONDS = 86_400
 NO_METADATA: Final = dict.fromkeys(("Date", "Creator", "Format", "Type"))

@@ -26,6 +26,7 @@ MAX_COLUMNS_LISTED = 200
 MAX_PICTURES_PER_TABLE = 24
 MAX_TABLES_WITH_PICTURES = 12
 MAX_FILES_LISTED = 500
+MIN_SHARE_TOLD = 0.1
 MAX_GAPS_SHOWN = 12
 TIMES: Final = frozenset({ColumnKind.DATE, ColumnKind.DATETIME})
 BINARY_STEP = 1024
@@ -175,7 +176,7 @@ def _commonest(column: ColumnProfile) -> str:
 
 
 def _pictures(table: TableFacts) -> str:
-    drawable = [column for column in table.columns if column.histogram or len(column.counts) > 1]
+    drawable = [column for column in table.columns if _is_worth_drawing(column, table)]
     shown = drawable[:MAX_PICTURES_PER_TABLE]
     gaps = _gaps_picture(table)
     if not shown and not gaps:
@@ -183,6 +184,13 @@ def _pictures(table: TableFacts) -> str:
     return f"""<h3>Pictures</h3>
 <div class="pictures">{"".join(_picture(column) for column in shown)}{gaps}</div>
 {_left_out(len(drawable) - len(shown), "more columns could be drawn")}"""
+
+
+def _is_worth_drawing(column: ColumnProfile, table: TableFacts) -> bool:
+    """Not one value alone, nor the few that repeat among thousands that don't."""
+    told = sum(one.count for one in column.counts)
+    present = table.rows_written - column.missing
+    return bool(column.histogram) or (len(column.counts) > 1 and told >= present * MIN_SHARE_TOLD)
 
 
 def _picture(column: ColumnProfile) -> str:

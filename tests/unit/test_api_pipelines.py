@@ -82,6 +82,8 @@ def test_a_second_pipeline_of_one_name_is_refused_and_named(api: ApiClient, worl
         (wanted(mode=None), ["/mode"]),
         (wanted(workflow_name=""), ["/workflow_name"]),
         (wanted(workflow_name="w" * 256), ["/workflow_name"]),
+        (wanted(workflow_name=".."), ["/workflow_name"]),
+        (wanted(workflow_name="a/b"), ["/workflow_name"]),
         (wanted(workflow_version=0), ["/workflow_version"]),
         (wanted(workflow_version=2**31), ["/workflow_version"]),
         (wanted(workflow_version="1"), ["/workflow_version"]),

@@ -375,5 +375,5 @@ def token_of(value: Any) -> str:
 )
 @pytest.mark.parametrize("route", ["/pipeline-run", "/pipeline"])
 def test_a_token_that_is_none_of_ours_is_refused(api: ApiClient, route: str, token: str) -> None:
-    problem = api.get(f"{route}?page_token={token}").problem(422, "invalid_page_token")
+    problem = api.get(f"{route}?page_token={token}").problem(400, "invalid_page_token")
     assert "next_page_token" in problem["detail"]

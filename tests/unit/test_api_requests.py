@@ -226,50 +226,43 @@ def ask(method: str, target: str, *, text: str | None = None) -> Answer:
         return ApiClient().send(method, target, text=text)
 
 
-@settings(deadline=None)
 @given(write=st.sampled_from(WRITES), body=ANY_JSON)
 def test_p30_no_json_gives_a_5xx(write: tuple[str, str], body: Any) -> None:
     assert answered_properly(ask(*write, text=json.dumps(body)))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(body=RUN_FIELDS)
 def test_p30_no_field_of_a_run_gives_a_5xx(body: Any) -> None:
     assert answered_properly(ask("POST", "/pipeline-run", text=json.dumps(body)))
 
 
-@settings(deadline=None)
 @given(body=PIPELINE_FIELDS)
 def test_p30_no_field_of_a_pipeline_gives_a_5xx(body: Any) -> None:
     assert answered_properly(ask("POST", "/pipeline", text=json.dumps(body)))
 
 
-@settings(deadline=None)
 @given(body=CHANGES)
 def test_p30_no_change_of_a_pipeline_gives_a_5xx(body: Any) -> None:
     assert answered_properly(ask("PATCH", "/pipeline/1", text=json.dumps(body)))
 
 
-@settings(deadline=None)
 @given(write=st.sampled_from(WRITES), text=st.text(st.characters(exclude_categories=["Cs"])))
 def test_p30_no_text_gives_a_5xx(write: tuple[str, str], text: str) -> None:
     assert answered_properly(ask(*write, text=text))
 
 
-@settings(deadline=None)
 @given(route=st.sampled_from(["/pipeline", "/pipeline-run"]), query=QUERIES)
 def test_p30_no_query_gives_a_5xx(route: str, query: dict[str, str]) -> None:
     assert answered_properly(ask("GET", f"{route}?{urlencode(query, errors='replace')}"))
 
 
-@settings(deadline=None)
 @given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/?#"), min_size=1))
 @pytest.mark.parametrize("route", ["/pipeline/{}", "/pipeline-run/{}", "/pipeline-run/{}/events"])
 def test_p30_no_id_gives_a_5xx(route: str, text: str) -> None:
     assert answered_properly(ask("GET", route.format(text)))
 
 
-@settings(deadline=None)
 @given(
     name=st.sampled_from(["Idempotency-Key", "Prefer", "If-None-Match", "Content-Type", "Accept"]),
     value=st.text(),

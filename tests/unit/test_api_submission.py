@@ -166,6 +166,14 @@ def test_addresses_begin_with_what_the_caller_called(world: World, stage: str) -
     assert answer.json["links"]["self"] == f"{base}/pipeline-run/1"
 
 
+def test_addresses_begin_with_what_is_configured(world: World) -> None:
+    address = "https://runs.example.com/v1/"
+    with using(WorldWiring(world, {**ENVIRONMENT, "API_BASE_URL": address})):
+        answer = submit(ApiClient())
+    assert answer.headers["Location"] == "https://runs.example.com/v1/pipeline-run/1"
+    assert answer.json["links"]["events"] == "https://runs.example.com/v1/pipeline-run/1/events"
+
+
 def test_the_workflow_is_given_what_the_original_design_lists(api: ApiClient, world: World) -> None:
     api.post("/pipeline-run", wish(parameters={"n": 1}))
     (started,) = world.conductor.started

@@ -297,7 +297,7 @@ def test_p21_an_interval_has_three_tries_and_the_sweep_passes_by_meanwhile(
     world: World, run: PipelineRun
 ) -> None:
     world.workbench.down = TIMED_OUT
-    world.go_on(60 + 120)
+    world.go_on(60 + 115)
     looks = world.workbench.looks_at("job-1")
     assert looks == [60, 65, 75, 90, 95, 105, 120, 125, 135, 150, 155, 165]
     assert world.run(run.id).status is S.SUBMITTED

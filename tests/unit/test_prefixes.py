@@ -75,6 +75,8 @@ def test_s7_a_plain_prefix_is_taken_as_it_is(prefix: str) -> None:
         ("a/${workflow.secrets.x}", "'${'"),
         ("s3://bucket/${workflow.input.workbench_api_url}", "'${'"),
         ("s3://", "s3://bucket/key"),
+        ("s3:/bucket/a", "s3://bucket/key"),
+        ("file:/etc/passwd", "s3://bucket/key"),
         ("s3:///a", "s3://bucket/key"),
         ("s3://B/a", "s3://bucket/key"),
         ("s3://b/a", "s3://bucket/key"),

@@ -120,6 +120,12 @@ def test_there_is_a_picture_for_each_column_that_has_something_to_see(
     ]
 
 
+def test_neither_one_value_alone_nor_a_few_repeats_among_many_are_drawn() -> None:
+    ids = [f"c{number}" for number in range(199)]
+    frame = pl.DataFrame({"nearly_unique": [*ids, "c7"], "constant": ["a"] * 200})
+    assert "<svg" not in render(job_facts(table_object(frame)))
+
+
 def test_the_page_needs_and_names_no_other_host(frame: pl.DataFrame) -> None:
     html = render(job_facts(table_object(frame)))
     page = Page(html)

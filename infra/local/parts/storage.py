@@ -60,7 +60,9 @@ class Storage:
         return Launch(
             command=(
                 *(str(_rclone()), "serve", "s3", "--addr", f"{LOOPBACK}:{self.port}"),
-                *("--cache-dir", str(self._folder / "cache"), str(self.layout.storage)),
+                # Files that a person puts into the folder are seen at once.
+                *("--dir-cache-time", "1s", "--cache-dir", str(self._folder / "cache")),
+                str(self.layout.storage),
             ),
             environment=surroundings(self._folder, self.environment)
             | {

@@ -39,6 +39,7 @@ def test_a_batch_run_is_submitted_and_walks_to_its_end(chain: Chain) -> None:
     assert answer.status_code == 201
     run = answer.json()
     assert answer.headers["location"].endswith(f"/pipeline-run/{run['id']}")
+    assert chain.api.get(answer.headers["location"]).json()["id"] == run["id"]
     assert run["status"] == "SUBMITTED"
     assert run["started_at"] is not None
     [job] = chain.workbench.jobs_of(run["id"])

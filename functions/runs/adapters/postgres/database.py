@@ -104,6 +104,7 @@ class Database:
         engine = sa.create_engine(
             url,
             isolation_level="AUTOCOMMIT",
+            hide_parameters=True,  # An error that is logged must not show what users stored.
             pool_size=1,
             max_overflow=0,
             connect_args={

@@ -1,0 +1,135 @@
+"""The two stores that one contract suite is run over: in memory, and on real Postgres."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Protocol
+
+import sqlalchemy as sa
+
+from memory_database import MemoryDatabase, MemoryPipelines, MemoryRuns
+from runs.adapters.postgres import Database, PostgresPipelines, PostgresRuns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+    from runs.ports import Pipelines, Runs
+
+
+class Store(Protocol):
+    """A database, and what a test has to do to it beside what the ports can do."""
+
+    @property
+    def runs(self) -> Runs: ...
+
+    @property
+    def pipelines(self) -> Pipelines: ...
+
+    def another(self) -> Runs:
+        """The same runs by another connection."""
+
+    def move_time(self, by: timedelta) -> None:
+        """Moves `runs_now()` on, or back."""
+
+    def true_now(self) -> datetime:
+        """The time that nobody moves."""
+
+    def locked(self, run_id: int) -> AbstractContextManager[None]:
+        """Another transaction holds the run's row, for longer than anyone waits."""
+
+    def strays(self) -> dict[int, str]:
+        """Why a job may exist that no run knows, by run."""
+
+
+@dataclass
+class MemoryStore:
+    """`memory_database`, proven by the same suite as the real thing."""
+
+    database: MemoryDatabase = field(default_factory=MemoryDatabase)
+
+    @property
+    def runs(self) -> MemoryRuns:
+        return MemoryRuns(self.database)
+
+    @property
+    def pipelines(self) -> MemoryPipelines:
+        return MemoryPipelines(self.database)
+
+    def another(self) -> MemoryRuns:
+        return MemoryRuns(self.database)
+
+    def move_time(self, by: timedelta) -> None:
+        self.database.skew += by
+
+    def true_now(self) -> datetime:
+        return self.database.time.now
+
+    @contextmanager
+    def locked(self, run_id: int) -> Iterator[None]:
+        self.database.locked.add(run_id)
+        yield
+        self.database.locked.remove(run_id)
+
+    def strays(self) -> dict[int, str]:
+        return dict(self.database.strays)
+
+
+class PostgresStore:
+    """A real database, empty but for the newest schema."""
+
+    def __init__(self, url: sa.URL) -> None:
+        self.url = url
+        self.owner = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+        self._open = ExitStack()
+        self._open.callback(self.owner.dispose)
+        self.database = self.connect()
+
+    def connect(self, url: sa.URL | None = None) -> Database:
+        """A connection of its own, as a function has one."""
+        text = (url or self.url).render_as_string(hide_password=False)
+        database = Database(lambda: text, application_name="tests")
+        self._open.callback(database.close)
+        return database
+
+    def close(self) -> None:
+        self._open.close()
+
+    @property
+    def runs(self) -> PostgresRuns:
+        return PostgresRuns(self.database)
+
+    @property
+    def pipelines(self) -> PostgresPipelines:
+        return PostgresPipelines(self.database)
+
+    def another(self) -> PostgresRuns:
+        return PostgresRuns(self.connect())
+
+    def move_time(self, by: timedelta) -> None:
+        self.execute('UPDATE runs_clock SET "offset" = "offset" + :by', by=by)
+
+    def true_now(self) -> datetime:
+        [[now]] = self.execute("SELECT statement_timestamp()")
+        assert isinstance(now, datetime)
+        return now
+
+    @contextmanager
+    def locked(self, run_id: int) -> Iterator[None]:
+        with self.owner.connect() as connection:
+            connection.execution_options(isolation_level="READ COMMITTED")
+            with connection.begin():
+                lock = sa.text("SELECT 1 FROM pipeline_runs WHERE id = :id FOR UPDATE")
+                connection.execute(lock, {"id": run_id})
+                yield
+
+    def strays(self) -> dict[int, str]:
+        return dict(self.execute("SELECT run_id, reason FROM stray_checks"))
+
+    def execute(self, sql: str, **parameters: Any) -> list[Any]:
+        """One statement, by the schema's owner."""
+        with self.owner.connect() as connection:
+            result = connection.execute(sa.text(sql), parameters)
+            return [tuple(row) for row in result] if result.returns_rows else []
