@@ -29,7 +29,7 @@ logs: stack-env ## Follow the logs (PART=conductor: of one part)
 
 test: dev-env ## Lint, then all tests but the long proofs
 	@$(MAKE) --no-print-directory lint
-	@$(DEV)/python -m pytest -n 3 --maxprocesses=3
+	@$(DEV)/python -m pytest -n 3
 
 lint: dev-env ## Ruff, mypy, import-linter, deptry, cfn-lint
 	@$(DEV)/python -m infra.local.lint
@@ -47,7 +47,7 @@ e2e: dev-env ## Tests on the deployed stack
 	@$(DEV)/python -m pytest tests/e2e
 
 prove: dev-env ## The proofs that take too long for `make test`
-	@$(DEV)/python -m pytest -m prove --override-ini addopts=
+	@$(DEV)/python -m pytest -m prove
 
 deploy: ## Migrate, deploy to AWS with SAM, register the workflows (SKIP=migrate: leave out)
 	@$(ENV) stack sam && .local/envs/stack/bin/python -m infra.deploy $(if $(SKIP),--skip $(SKIP))

@@ -1,16 +1,20 @@
 """What holds for all tests: a marker by folder, and the same generated examples each time.
 
-Tests run in three processes, for most of the time of those on real parts is waiting. Tests that
-share parts stay together: a folder's, and in `unit` a file's.
+`make test` runs them in three processes, for those on real parts mostly wait. Tests that share
+parts stay together: a folder's, and in `unit` a file's.
 """
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
-import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+if TYPE_CHECKING:
+    import pytest
 
 TESTS = Path(__file__).parent
 MARKED_FOLDERS = {"unit", "contract", "e2e"}
@@ -22,13 +26,22 @@ hypothesis.settings.register_profile("same", derandomize=True, deadline=None, da
 hypothesis.settings.load_profile("same")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks each test by the folder that it lies in, and groups those that share parts."""
+    """Marks each test by the folder that it lies in."""
     for item in items:
-        place = item.path.relative_to(TESTS)
-        folder = place.parts[0]
+        folder = item.path.relative_to(TESTS).parts[0]
         if folder in MARKED_FOLDERS:
             item.add_marker(folder)
-        together = place if folder == "unit" else place.parent
-        item.add_marker(pytest.mark.xdist_group(str(together)))
+
+
+class TogetherByParts(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """Gives tests that share parts to one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = PurePosixPath(nodeid.partition("::")[0])
+        return str(file if file.parent.name == "unit" else file.parent)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> TogetherByParts:
+    """For `pytest -n`."""
+    return TogetherByParts(config, log)

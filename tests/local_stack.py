@@ -36,7 +36,8 @@ class LocalStack:
         Args:
             environment: Set for this call, beside the environment of the tests.
         """
-        done = self.run("up", POLL_INTERVAL_SECONDS=str(POLL_INTERVAL_SECONDS), **environment)
+        quickly = {"POLL_INTERVAL_SECONDS": str(POLL_INTERVAL_SECONDS)}
+        done = self.run("up", **(quickly | environment))
         assert done.returncode == 0, done.stdout + done.stderr
         stack = read_stack(self.layout)
         assert stack is not None

@@ -88,6 +88,8 @@ class FunctionProcess:
     def wait_until_ready(self, *, at_most_seconds: float) -> float:
         """Waits for the handler's module to be imported; how long that took, in milliseconds.
 
+        What the module printed is in the log on return.
+
         Raises:
             InitFailed: The module can't be imported.
             InitTimedOut: It isn't within the time given.
@@ -97,6 +99,8 @@ class FunctionProcess:
             self._exchange.ready.result(timeout=at_most_seconds)
         except TimeoutError:
             raise InitTimedOut(at_most_seconds) from None
+        finally:
+            self._output.read_now()
         return (time.perf_counter() - self._started) * 1000
 
     def invoke(self, invocation: Invocation, *, at_most_seconds: float) -> Answer:
