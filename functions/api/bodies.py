@@ -31,6 +31,8 @@ LARGEST_ID: Final = 2**63 - 1
 LARGEST_BODY_BYTES: Final = 64 * 1024
 LARGEST_PARAMETERS_BYTES: Final = 32 * 1024
 MOST_TAGS: Final = 50
+FILLED_IN: Final = "${workflow.secrets."
+"""In any text, Conductor puts one of its own secrets in place of what begins so; all else stays."""
 
 
 def _storable(text: str) -> str:
@@ -42,6 +44,8 @@ def _storable(text: str) -> str:
 def _small(parameters: dict[str, Any]) -> dict[str, Any]:
     for text in _texts(parameters):
         _storable(text)
+        if FILLED_IN in text:
+            raise ValueError(f"must not contain '{FILLED_IN}'")
     text = json.dumps(parameters, ensure_ascii=False, separators=(",", ":"))
     if len(text.encode()) > LARGEST_PARAMETERS_BYTES:
         raise ValueError(f"must not be larger than {LARGEST_PARAMETERS_BYTES // 1024} KiB as JSON")

@@ -221,6 +221,8 @@ class WorkflowExecution:
     output: Mapping[str, object] = field(default_factory=dict)
     submitted_job_id: object = None
     """The job id in the Workbench's answer, which a workflow without output may have too."""
+    answer: object = None
+    """The Workbench's answer, where that is no JSON object."""
     call_end: CallEnd = CallEnd.UNCLEAR
     reason: str = ""
 

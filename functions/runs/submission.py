@@ -176,8 +176,8 @@ def _seen(mode: PipelineMode, execution: WorkflowExecution) -> tuple[Seen, str]:
                 return Seen.DONE, ""
             return Seen.DONE_WITHOUT_RESULT, "The Workbench's answer has no output"
         case WorkflowStatus.COMPLETED if _job_id(execution) is None:
-            told = execution.output.get("workbench_job_id") or execution.submitted_job_id
-            answer = repr(told)[:QUOTE_LENGTH]
+            told = execution.output.get("workbench_job_id", execution.submitted_job_id)
+            answer = repr(execution.answer if told is None else told)[:QUOTE_LENGTH]
             return (
                 Seen.DONE_WITHOUT_RESULT,
                 f"The Workbench's answer has no valid workbench_job_id, but {answer}",

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 S = PipelineRunStatus
 TENANT = "default"
+NOWHERE = 2**40
 LEASE = timedelta(seconds=20)
 STEP = timedelta(seconds=30)
 """Far from every time that anything depends on, so that the moments that pass don't matter."""
@@ -93,7 +94,7 @@ class Twins(RuleBasedStateMachine):
         def call(number: int, store: Store) -> object:
             new = NewRun(
                 tenant_id=TENANT,
-                pipeline_id=self.pipelines[number] if is_known else 99,
+                pipeline_id=self.pipelines[number] if is_known else NOWHERE,
                 input_path_prefix="in",
                 output_path_prefix="out",
                 report_path_prefix=None,

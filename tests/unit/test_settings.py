@@ -49,6 +49,11 @@ def test_a_variable_is_a_fields_name_in_capitals() -> None:
     assert settings.stage == "prod"
 
 
+def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql+pg8000://u:p@h/d")
+    assert Settings.from_environment().database_url == "postgresql+pg8000://u:p@h/d"
+
+
 def test_an_empty_variable_counts_as_not_set() -> None:
     assert Settings.from_environment(DATABASE | {"STAGE": ""}).stage == "local"
     with pytest.raises(SettingsInvalid, match="EVENT_BUS_NAME must be set"):

@@ -464,6 +464,12 @@ def test_realtime_under_respond_async_is_executed_by_the_check(world: World) -> 
     assert world.run(run.id).status is S.COMPLETED
 
 
+def test_without_time_left_nothing_is_started() -> None:
+    world = World(submit_wait=timedelta(0))
+    assert world.submit().status is S.CREATED
+    assert not world.conductor.started
+
+
 def test_the_wait_is_a_setting() -> None:
     world = World(submit_wait=timedelta(seconds=3))
     world.conductor.courses.append(Course(seconds=5))

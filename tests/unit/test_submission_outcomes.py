@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fakes import Course, StartFault, World
-from runs.errors import SubmissionFailed
+from runs.errors import ConductorUnclear, SubmissionFailed
 from runs.messages import CheckMessage
 from runs.model import ErrorCategory, PipelineRun
-from runs.ports import CallEnd, NoAnswer, WorkflowStatus
-from runs.status import PipelineRunStatus
-from runs.submission import SUBMIT_LEASE
+from runs.ports import CallEnd, NoAnswer, WorkflowExecution, WorkflowStatus
+from runs.status import PipelineMode, PipelineRunStatus
+from runs.submission import SUBMIT_LEASE, Seen, sight_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -206,6 +206,23 @@ def test_p12_f10_first_without_a_valid_job_id_the_run_is_failed(
     before, quoted = str(told).split(", but ")
     assert before == "The Workbench's answer has no valid workbench_job_id"
     assert quoted == repr(answer)[:200]
+
+
+@pytest.mark.parametrize("answer", [HTML, "OK", "job-1", [1, 2], 7, None])
+def test_f10_an_answer_that_is_no_json_object_has_no_job_id_and_is_quoted(answer: object) -> None:
+    sight = sight_of(
+        PipelineMode.BATCH,
+        WorkflowExecution(
+            workflow_id="w",
+            status=WorkflowStatus.COMPLETED,
+            output={"workbench_job_id": None, "status": None},
+            answer=answer,
+        ),
+    )
+
+    assert (sight.seen, sight.job_id) == (Seen.DONE_WITHOUT_RESULT, None)
+    told = "The Workbench's answer has no valid workbench_job_id"
+    assert sight.message == f"{told}, but {repr(answer)[:200]}"
 
 
 @no_job_ids
@@ -421,11 +438,12 @@ def test_f8_later_a_workflow_that_hung_is_ended_by_the_nudge_and_its_job_adopted
 
 def test_p12_later_a_nudge_that_fails_changes_nothing(world: World) -> None:
     run = unresolved(world, Course(seconds=1_000))
-    world.steps.strike("before MemoryConductor.decide", ConnectionError("boom"))
+    world.steps.strike("before MemoryConductor.decide", ConductorUnclear("reset"))
 
     run = resolve(world, run)
 
     assert run.status is S.CREATED
+    assert run.observation.last_error == "The workflow has not ended yet"
     assert starts(world, run) == 1
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -16,7 +18,6 @@ from runs.ports import CallEnd, WorkflowExecution, WorkflowStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import timedelta
 
 CONNECT_TIMEOUT_SECONDS: Final = 2.0
 
@@ -36,6 +37,13 @@ _NOT_REACHED: Final = re.compile(
     r'I/O error on POST request for "[^"]*": '
     r"(?P<why>Connect to .* failed: .*|[^ ]+: Name or service not known|.*nodename nor servname.*)",
     re.DOTALL,
+)
+_LOST: Final = re.compile(r'I/O error on POST request for "[^"]*": (?P<why>.*)', re.DOTALL)
+_TASK_FAILED: Final = re.compile(
+    r"Task \S+ failed with status: \w+ and reason: '(?P<reason>.*)'", re.DOTALL
+)
+_TOLD_WITHOUT_TASK: Final = frozenset(
+    {WorkflowStatus.RUNNING, WorkflowStatus.PAUSED, WorkflowStatus.FAILED}
 )
 _GATEWAY_STATUSES: Final = frozenset({502, 504})
 """A gateway's word that it got no answer: the Workbench may have accepted the job."""
@@ -77,27 +85,49 @@ class HttpConductor:
 
     def execution(self, workflow_id: str, *, timeout: timedelta) -> WorkflowExecution:
         """See `ports.Conductor`."""
+        within = _Within(timeout)
         path = f"/api/workflow/{workflow_id}"
-        told = self._json("GET", f"{path}/status?includeOutput=true", timeout=timeout)
-        if told.get("status") not in {WorkflowStatus.RUNNING, WorkflowStatus.COMPLETED}:
-            told = self._json("GET", path, timeout=timeout)  # Only this tells a failure's reason.
-        return _execution(told)
+        told = self._json("GET", f"{path}/status?includeOutput=true", timeout=within.left)
+        execution = _execution(told)
+        if execution.status is WorkflowStatus.FAILED:  # Only this tells the reason.
+            told = self._json("GET", f"{path}?includeTasks=false", timeout=within.left)
+            execution = _execution(told)
+        return self._with_its_task(execution, within)
 
     def find(
         self, *, workflow_name: str, correlation_id: str, timeout: timedelta
     ) -> Sequence[WorkflowExecution]:
         """See `ports.Conductor`."""
+        within = _Within(timeout)
         path = f"/api/workflow/{quote(workflow_name, safe='')}/correlated/{correlation_id}"
-        found = self._json("GET", f"{path}?includeClosed=true&includeTasks=true", timeout=timeout)
+        # Without tasks: they hold all of the input and of the Workbench's answer once more.
+        query = "includeClosed=true&includeTasks=false"
+        found = self._json("GET", f"{path}?{query}", timeout=within.left)
+        if not isinstance(found, list):
+            raise ConductorUnclear("Conductor's answer can't be read: it is no list of workflows")
         try:
             newest_first = sorted(found, key=lambda told: int(told["createTime"]), reverse=True)
-            return [_execution(told) for told in newest_first]
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise ConductorUnclear(f"Conductor's answer can't be read: {error!r}") from error
+        return [self._with_its_task(_execution(told), within) for told in newest_first]
 
     def decide(self, workflow_id: str, *, timeout: timedelta) -> None:
         """See `ports.Conductor`."""
         self._send("PUT", f"/api/workflow/decide/{workflow_id}", timeout=timeout)
+
+    def _with_its_task(self, execution: WorkflowExecution, within: _Within) -> WorkflowExecution:
+        """With what the Workbench answered, where only the workflow's task can tell that."""
+        if execution.status in _TOLD_WITHOUT_TASK or any(
+            value is not None for value in execution.output.values()
+        ):
+            return execution
+        path = f"/api/workflow/{execution.workflow_id}"
+        try:
+            return _execution(self._json("GET", path, timeout=within.left))
+        except ConductorError:
+            if execution.status is WorkflowStatus.COMPLETED:
+                return execution  # There is no job id in it; it is only not quoted.
+            raise
 
     def close(self) -> None:
         """Lets go of its connections; it isn't used afterwards."""
@@ -128,6 +158,17 @@ class HttpConductor:
         return httpx.Client(headers=PLAIN, verify=self._url.startswith("https:"))
 
 
+class _Within:
+    """A time that several calls share."""
+
+    def __init__(self, timeout: timedelta) -> None:
+        self._end = time.monotonic() + timeout.total_seconds()
+
+    @property
+    def left(self) -> timedelta:
+        return timedelta(seconds=self._end - time.monotonic())
+
+
 def _accepted(answer: Answer) -> Answer:
     if 200 <= answer.status < 300:
         return answer
@@ -148,13 +189,16 @@ def _execution(told: Any) -> WorkflowExecution:
         response = (task.get("outputData") or {}).get("response")
         body = response.get("body") if isinstance(response, dict) else None
         output = told.get("output")
-        reason = task.get("reasonForIncompletion") or told.get("reasonForIncompletion") or ""
+        reason = told.get("reasonForIncompletion") or ""
+        if failed := _TASK_FAILED.fullmatch(reason):
+            reason = failed["reason"]
         call_end, why = call_end_of(reason)
         return WorkflowExecution(
             workflow_id=told["workflowId"],
             status=status,
             output=output if isinstance(output, dict) else {},
-            submitted_job_id=body.get("workbench_job_id") if isinstance(body, dict) else body,
+            submitted_job_id=body.get("workbench_job_id") if isinstance(body, dict) else None,
+            answer=None if isinstance(body, dict) else body,
             call_end=call_end,
             reason=why,
         )
@@ -167,11 +211,17 @@ def call_end_of(reason: str) -> tuple[CallEnd, str]:
 
     Such a task holds text only; a text that isn't known is unclear.
     """
-    if refused := _NOT_REACHED.search(reason):
-        return CallEnd.CONNECTION_REFUSED, f"The Workbench can't be reached: {refused['why']}"
-    answered = _ANSWERED.search(reason)
+    # What stands further on may be the Workbench's own text, and look like anything.
+    told = reason.partition("Exception: ")[2] or reason
+    if refused := _NOT_REACHED.match(told):
+        why = f"The Workbench can't be reached: {refused['why']}"
+        return CallEnd.CONNECTION_REFUSED, why[:QUOTE_LENGTH]
+    if lost := _LOST.match(told):
+        why = f"The Workbench's answer was lost: {lost['why']}"
+        return CallEnd.UNCLEAR, why[:QUOTE_LENGTH]
+    answered = _ANSWERED.match(told)
     if not answered:
-        return CallEnd.UNCLEAR, reason[-QUOTE_LENGTH:]
+        return CallEnd.UNCLEAR, reason[:QUOTE_LENGTH]
     status = int(answered["status"])
     body = answered["body"].removeprefix('"').removesuffix('"')[:QUOTE_LENGTH]
     words = f"The Workbench answered {status} {answered['phrase']}: {body}"

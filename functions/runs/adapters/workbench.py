@@ -146,11 +146,12 @@ class HttpWorkbench:
             async with gate, asyncio.timeout(seconds):
                 return await self._send(method, path, body)
         except TimeoutError:
-            return NoAnswer(reason=f"The Workbench gave no whole answer within {seconds:.0f} s")
+            return NoAnswer(reason=f"The Workbench gave no whole answer within {seconds:g} s")
         except (httpx.HTTPError, OSError) as error:
             text = str(error) or type(error).__name__
             return NoAnswer(reason=f"The Workbench can't be reached: {text}")
-        except AnswerInvalid as error:
+        except Exception as error:  # noqa: BLE001  # aiohttp's own errors pass its transport
+            # An answer that makes no sense must not take the other jobs' answers along.
             return NoAnswer(reason=f"The Workbench's answer can't be used: {error}")
 
     async def _send(self, method: str, path: str, body: object) -> Answer:
