@@ -40,8 +40,9 @@ def test_p16_p18_trouble_changes_nothing_and_neighbours_are_on_time(chain: Chain
         chain.workbench.script(run=run_id, status=[])
         chain.workbench.become("COMPLETED", run=run_id)
     for run_id in troubled.values():
-        run = chain.wait_for_status(run_id, "COMPLETED")
-        assert run["observation"]["consecutive_failures"] == 0
+        chain.wait_for_status(run_id, "COMPLETED")
+        # The observation is written after the change of status.
+        chain.wait(run_id, lambda run: run["observation"]["consecutive_failures"] == 0)
 
 
 def test_an_answer_after_two_refusals_is_believed(chain: Chain) -> None:
