@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import struct
@@ -23,7 +24,7 @@ from sqlalchemy.exc import DBAPIError
 from infra.migrate import migrate
 from runs.adapters.postgres import Database, PostgresRuns
 from runs.adapters.postgres.database import DataRefused, RowLocked
-from runs.adapters.postgres.statements import CLAIM
+from runs.adapters.postgres.statements import CLAIM, MOVE_AND_WAIT
 from runs.adapters.postgres.tables import metadata
 from runs.errors import DatabaseUnavailable
 from runs.model import Finding, NewRun, PipelineRun, transition
@@ -270,15 +271,34 @@ def test_p1_p2_a_run_that_its_holder_moved_is_not_moved_again(
     assert read(store, run).status is S.RUNNING
 
 
+def test_f36_a_locked_run_is_not_waited_for_when_many_are_written(
+    store: PostgresStore, new: NewRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    [run] = submitted(store, new, 1)
+    store.runs.observe([Finding(run_id=run.id, upstream_status="QUEUED")])
+    now, _ = store.runs.active([])
+    change = transition(run, S.RUNNING)
+    assert change
+
+    with holding(store, run):
+        assert list(store.runs.move([change])) == []
+        store.runs.observe([Finding(run_id=run.id, trouble="time-out", next_check_at=now)])
+
+    assert read(store, run).observation.last_error == "time-out"
+    assert "row_locked" not in caplog.messages
+
+
 def test_f36_a_run_that_is_being_written_keeps_nobody_from_its_first_observation(
     store: PostgresStore, new: NewRun
 ) -> None:
-    """The foreign key's look at the run does not wait for such a lock, as `move` takes it."""
+    """The foreign key's look at the run does not wait for the lock that a move takes."""
     [run] = submitted(store, new, 1)
+    change = {"run_id": run.id, "seen_version": 2, "seen_status": "SUBMITTED", "path": ["RUNNING"]}
     with store.owner.connect() as connection:
         connection.execution_options(isolation_level="READ COMMITTED")
         with connection.begin():
-            connection.execute(sa.text("UPDATE pipeline_runs SET next_check_at = NULL"))
+            moved = connection.execute(MOVE_AND_WAIT, {"changes": json.dumps([change])})
+            assert len(moved.all()) == 1
             store.runs.observe([Finding(run_id=run.id, upstream_status="RUNNING")])
             assert read(store, run).observation.upstream_status == "RUNNING"
 
