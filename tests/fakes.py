@@ -26,12 +26,15 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from memory_database import (
     Crash,
     FakeTime,
+    MemoryBreakers,
     MemoryDatabase,
     MemoryPipelines,
     MemoryRuns,
+    MemoryStrays,
     Steps,
     stepped,
 )
+from runs.cancelling import Cancelling
 from runs.checking import Checking, CheckReport
 from runs.errors import (
     ConductorUnclear,
@@ -39,8 +42,17 @@ from runs.errors import (
     WorkbenchUnavailable,
     WorkflowRefused,
 )
+from runs.hunting import Hunting, HuntReport
 from runs.model import NewRun
-from runs.ports import CallEnd, JobStatus, NoAnswer, WorkflowExecution, WorkflowStatus
+from runs.ports import (
+    CallEnd,
+    CancelAnswer,
+    CancelEnd,
+    JobStatus,
+    NoAnswer,
+    WorkflowExecution,
+    WorkflowStatus,
+)
 from runs.publishing import Publishing
 from runs.status import PipelineMode
 from runs.submission import Submission
@@ -80,6 +92,7 @@ TENANT: Final = "default"
 BATCH_WORKFLOW: Final = "batch_pipeline_workflow"
 REALTIME_WORKFLOW: Final = "realtime_pipeline_workflow"
 WORKBENCH_URL: Final = "http://workbench.test"
+ENDED: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
 
 
 # -- the Workbench --------------------------------------------------------------------------------
@@ -106,7 +119,10 @@ class MemoryWorkbench:
         client_reference: It can tell the jobs of a key.
         down: What it answers to everything, in place of the truth.
         silent: Jobs that there is never time for.
+        cancel_fault: What a cancel meets with, in place of being carried out.
+        cancel_makes: What a job becomes by a cancel; None: it goes on as if nothing was said.
         asked: The jobs of each call of `ask`, with the time.
+        cancelled: The jobs of each cancel that was received, in order.
     """
 
     time: FakeTime
@@ -114,7 +130,10 @@ class MemoryWorkbench:
     honours_keys: bool = True
     client_reference: bool = True
     down: NoAnswer | None = None
+    cancel_fault: str | None = None
+    cancel_makes: str | None = "CANCELLED"
     silent: set[str] = field(default_factory=set)
+    cancelled: list[str] = field(default_factory=list)
     jobs: dict[str, MemoryJob] = field(default_factory=dict)
     asked: list[tuple[float, tuple[str, ...]]] = field(default_factory=list)
     _count: int = 0
@@ -125,6 +144,25 @@ class MemoryWorkbench:
         if within <= timedelta(0):
             return {}
         return {one: self._told(one) for one in job_ids if one not in self.silent}
+
+    @stepped
+    def cancel(self, job_ids: Sequence[str], *, within: timedelta) -> Mapping[str, CancelAnswer]:
+        if within <= timedelta(0):
+            return {}
+        return {one: self._cancel(one) for one in job_ids if one not in self.silent}
+
+    def _cancel(self, job_id: str) -> CancelAnswer:
+        fault = self.down.reason if self.down else self.cancel_fault
+        if fault:
+            return CancelAnswer(end=CancelEnd.UNCLEAR, reason=fault)
+        self.cancelled.append(job_id)
+        job = self.jobs.get(job_id)
+        status = job.answer.upstream_status if job and isinstance(job.answer, JobStatus) else ""
+        if not job or status in ENDED:
+            return CancelAnswer(end=CancelEnd.NOTHING_TO_CANCEL, reason="nothing to cancel")
+        if self.cancel_makes:
+            self.jobs[job_id] = replace(job, answer=JobStatus(upstream_status=self.cancel_makes))
+        return CancelAnswer(end=CancelEnd.ACCEPTED)
 
     @stepped
     def jobs_of(self, idempotency_key: str, *, within: timedelta) -> Sequence[str] | None:
@@ -273,6 +311,7 @@ class StartedWorkflow:
     brought: object
     """What the Workbench answered."""
     timed_out: bool = False
+    terminated: bool = False
 
 
 @dataclass
@@ -361,6 +400,15 @@ class MemoryConductor:
             number = self.started.index(workflow)
             self.started[number] = replace(workflow, timed_out=True)
 
+    @stepped
+    def terminate(self, workflow_id: str, *, reason: str, timeout: timedelta) -> None:
+        del reason
+        self._look(timeout)
+        workflow = self._workflow(workflow_id)
+        if self._is_running(workflow):
+            number = self.started.index(workflow)
+            self.started[number] = replace(workflow, terminated=True)
+
     def starts_for(self, run_id: int) -> list[StartedWorkflow]:
         """Every workflow that was started for a run."""
         return [one for one in self.started if one.workflow_input["pipeline_run_id"] == run_id]
@@ -400,9 +448,14 @@ class MemoryConductor:
                 workflow_id=workflow.workflow_id, status=WorkflowStatus.RUNNING
             )
         course = workflow.course
-        status = WorkflowStatus.TIMED_OUT if workflow.timed_out else course.status
+        status = course.status
+        if workflow.timed_out:
+            status = WorkflowStatus.TIMED_OUT
+        if workflow.terminated:
+            status = WorkflowStatus.TERMINATED
         result = "output" if workflow.workflow_name == REALTIME_WORKFLOW else "workbench_job_id"
-        knows_answer = status is not WorkflowStatus.FAILED and not workflow.timed_out
+        cut_off = workflow.timed_out or workflow.terminated
+        knows_answer = status is not WorkflowStatus.FAILED and not cut_off
         return WorkflowExecution(
             workflow_id=workflow.workflow_id,
             status=status,
@@ -414,7 +467,8 @@ class MemoryConductor:
 
     def _is_running(self, workflow: StartedWorkflow) -> bool:
         ends_at = workflow.started_at + workflow.course.seconds
-        return not workflow.timed_out and self.time() < ends_at
+        cut_off = workflow.timed_out or workflow.terminated
+        return not cut_off and self.time() < ends_at
 
     def _workflow(self, workflow_id: str) -> StartedWorkflow:
         for workflow in self.started:
@@ -575,6 +629,8 @@ class World:
         self.database = MemoryDatabase(self.time, self.steps)
         self.runs = MemoryRuns(self.database)
         self.pipelines = MemoryPipelines(self.database)
+        self.breakers = MemoryBreakers(self.database)
+        self.strays = MemoryStrays(self.database)
         self.workbench = MemoryWorkbench(self.time, self.steps)
         self.conductor = MemoryConductor(self.time, self.workbench, self.steps)
         self.check_queue = MemoryCheckQueue(self.time, self.steps)
@@ -594,9 +650,15 @@ class World:
             submit_wait=submit_wait,
             submit_deadline=timedelta(seconds=300),
         )
+        self.cancelling = Cancelling(
+            runs=self.runs, check_queue=self.check_queue, publish=self.publishing.publish
+        )
+        self.hunting = Hunting(strays=self.strays, workbench=self.workbench)
         self.checking = Checking(
             runs=self.runs,
+            breakers=self.breakers,
             workbench=self.workbench,
+            workbench_api_url=WORKBENCH_URL,
             retry_queue=self.retry_queue,
             resolve=self.submission.resolve,
             publish=self.publishing.publish,
@@ -608,6 +670,8 @@ class World:
         )
         self.sweeping = Sweeping(
             runs=self.runs,
+            breakers=self.breakers,
+            workbench_api_url=WORKBENCH_URL,
             check_queue=self.check_queue,
             retry_queue=self.retry_queue,
             tick_queue=self.tick_queue,
@@ -669,6 +733,19 @@ class World:
         )
         return recorded.run
 
+    def cancel(self, run_id: int, *, reason: str | None = None) -> PipelineRun:
+        """As the API does."""
+        return self.cancelling.cancel(run_id, tenant_id=TENANT, reason=reason)
+
+    def retry(self, run_id: int, *, key: str | None = None) -> PipelineRun:
+        """As the API does; without a key of its own each call makes a run."""
+        key = key or f"unnamed {len(self.database.runs) + 1}"
+        return self.submission.retry(run_id, tenant_id=TENANT, key=key, respond_async=False).run
+
+    def hunt(self) -> HuntReport:
+        """As the schedule does, each minute."""
+        return self.hunting.hunt()
+
     def begin_minute(self, minute: datetime | None = None) -> SweepReport:
         """As the schedule does, now or for a minute of the past."""
         return self.sweeping.begin_minute(minute or self.time.now)
@@ -697,6 +774,7 @@ class World:
                 self._minutes = self.time() // 60
                 self.begin_minute()
                 self.publishing.relay()
+                self.hunt()
             self.sweep()
             self.deliver()
             self.time.advance(math.floor(self.time()) + 1 - self.time())

@@ -22,14 +22,14 @@ from runs.errors import (
 )
 from runs.events import RunEvent
 from runs.messages import SHARDS
-from runs.model import Observation, Pipeline, PipelineRun, Transition
-from runs.ports import Claim, DueRun, Recorded
+from runs.model import CancelCause, Observation, Pipeline, PipelineRun, Transition
+from runs.ports import ActiveRuns, Breaker, Claim, DueRun, Recorded, StrayCheck
 from runs.status import TERMINAL, PipelineRunStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from runs.model import Finding, NewRun
+    from runs.model import Finding, NewRun, Stray
     from runs.ports import RunFilter
     from runs.status import PipelineMode
 
@@ -40,6 +40,11 @@ NEVER: Final = datetime.min.replace(tzinfo=UTC)
 WRITER_TIME: Final = timedelta(seconds=10)
 """What an event's writer has to publish it before the relay does."""
 LONGEST_ID: Final = 255
+FIRST_LOOK: Final = timedelta(minutes=1)
+CLAIMED_FOR: Final = timedelta(minutes=1)
+NEWS: Final = timedelta(seconds=5)
+UNTIL_OPEN: Final = timedelta(seconds=60)
+ENOUGH_TO_OPEN: Final = 10
 
 
 class FakeTime:
@@ -127,6 +132,18 @@ def stepped(call: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P],
     return stepping
 
 
+@dataclass(frozen=True, kw_only=True)
+class NotedStray:
+    """A row of `stray_checks`."""
+
+    reason: str
+    job_ids: tuple[str, ...]
+    noted_at: datetime
+    next_look_at: datetime | None
+    looks: int = 0
+    jobs_cancelled: int = 0
+
+
 @dataclass
 class MemoryDatabase:
     """The tables. Whoever holds it sees everything; the ports are `MemoryRuns`, `MemoryPipelines`.
@@ -135,7 +152,9 @@ class MemoryDatabase:
         skew: What `runs_now()` is ahead of the true time.
         down: Nobody reaches it.
         locked: Runs whose rows another transaction holds, for longer than anyone waits.
-        strays: Why a job may exist that no run knows, by run.
+        strays: The stray checks, by run.
+        breakers: By Workbench.
+        probe_at: When the next probes may be taken, by Workbench.
         relay: Who holds the relay's lock.
     """
 
@@ -150,7 +169,9 @@ class MemoryDatabase:
     events: dict[int, list[RunEvent]] = field(default_factory=dict)
     published: set[tuple[int, int]] = field(default_factory=set)
     keys: dict[tuple[str, str, str], tuple[str, int]] = field(default_factory=dict)
-    strays: dict[int, str] = field(default_factory=dict)
+    strays: dict[int, NotedStray] = field(default_factory=dict)
+    breakers: dict[str, Breaker] = field(default_factory=dict)
+    probe_at: dict[str, datetime] = field(default_factory=dict)
     polled: dict[int, datetime] = field(default_factory=lambda: dict.fromkeys(range(SHARDS), NEVER))
     relay: object = None
 
@@ -162,6 +183,13 @@ class MemoryDatabase:
     def reach(self) -> None:
         if self.down:
             raise DatabaseUnavailable("the database is down")
+
+    def active_ids(self) -> list[int]:
+        return [run.id for run in self.runs.values() if not run.is_terminal]
+
+    def with_job(self) -> list[PipelineRun]:
+        """The active runs that the Workbench is asked about."""
+        return [self.runs[one] for one in self.active_ids() if self.runs[one].workbench_job_id]
 
     def seen(self, run: PipelineRun) -> PipelineRun:
         """A run with what is known of it."""
@@ -335,10 +363,30 @@ class MemoryRuns:
         return Claim(shards=len(claimed), due=due, now=now)
 
     @stepped
-    def active(self, run_ids: Iterable[int]) -> tuple[datetime, Sequence[PipelineRun]]:
+    def active(self, run_ids: Iterable[int], *, workbench: str) -> ActiveRuns:
         self.database.reach()
         found = [self.database.runs[one] for one in run_ids if one in self.database.runs]
-        return self.database.now, [self.database.seen(run) for run in found if not run.is_terminal]
+        return ActiveRuns(
+            now=self.database.now,
+            runs=[self.database.seen(run) for run in found if not run.is_terminal],
+            breaker=self.database.breakers.get(workbench, Breaker()),
+        )
+
+    @stepped
+    def is_alone(self, run_id: int) -> bool:
+        self.database.reach()
+        return not [one for one in self.database.with_job() if one.id != run_id]
+
+    @stepped
+    def pressing(self, run_ids: Sequence[int], *, outage: timedelta) -> Sequence[int]:
+        self.database.reach()
+        return [
+            run.id
+            for run in (self.database.runs[one] for one in sorted(run_ids))
+            if run.workbench_job_id is None
+            or run.cancel_requested_at
+            or (run.times_out_at and self.database.now >= run.times_out_at + outage)
+        ]
 
     @stepped
     def take_submit_lease(self, run: PipelineRun, lease: timedelta) -> bool:
@@ -346,12 +394,42 @@ class MemoryRuns:
         row, now = self.database.runs[run.id], self.database.now
         free = row.submit_lease_until is None or row.submit_lease_until <= now
         as_seen = row.status is PipelineRunStatus.CREATED and row.version == run.version
-        if not (free and as_seen) or run.id in self.database.locked:
+        wanted = row.cancel_requested_at is None or row.submit_attempts > 0
+        if not (free and as_seen and wanted) or run.id in self.database.locked:
             return False
         self.database.runs[run.id] = replace(
             row, submit_lease_until=now + lease, submit_attempts=row.submit_attempts + 1
         )
         return True
+
+    @stepped
+    def request_cancel(self, run_id: int, *, tenant_id: str, reason: str | None) -> PipelineRun:
+        self.database.reach()
+        run = self._run(run_id, tenant_id)
+        if not run.is_terminal:
+            self._ask_to_end(run.id, CancelCause.USER, reason)
+        return self._run(run_id, tenant_id)
+
+    @stepped
+    def time_out(self, run_ids: Sequence[int]) -> None:
+        self.database.reach()
+        for run_id in run_ids:
+            due = self.database.runs[run_id].times_out_at
+            active = run_id in self.database.active_ids() and run_id not in self.database.locked
+            if active and due and self.database.now >= due:
+                self._ask_to_end(run_id, CancelCause.TIMEOUT, None)
+
+    def _ask_to_end(self, run_id: int, cause: CancelCause, reason: str | None) -> None:
+        row = self.database.runs[run_id]
+        if run_id in self.database.locked:
+            raise DatabaseUnavailable("the row is locked")
+        if row.cancel_requested_at is None:
+            self.database.runs[run_id] = replace(
+                row,
+                cancel_requested_at=max(self.database.now, row.updated_at),
+                cancel_cause=cause,
+                cancel_reason=reason,
+            )
 
     @stepped
     def move(self, transitions: Sequence[Transition], *, wait: bool = False) -> Sequence[RunEvent]:
@@ -441,9 +519,19 @@ class MemoryRuns:
         ]
         self.database.runs[row.id] = moved
         self.database.events[row.id] += events
-        if change.stray_reason is not None:
-            self.database.strays.setdefault(row.id, change.stray_reason)
+        if change.stray:
+            self._note(row.id, change.stray)
         return events
+
+    def _note(self, run_id: int, stray: Stray) -> None:
+        before = self.database.strays.get(run_id)
+        self.database.strays[run_id] = NotedStray(
+            reason=stray.reason,
+            job_ids=(before.job_ids if before else ()) + stray.job_ids,
+            noted_at=self.database.now,
+            next_look_at=self.database.now + FIRST_LOOK,
+            jobs_cancelled=before.jobs_cancelled if before else 0,
+        )
 
     def _observe(self, finding: Finding, *, locked: bool) -> None:
         if not locked:
@@ -460,7 +548,124 @@ class MemoryRuns:
             logs_url=finding.logs_url or seen.logs_url,
             consecutive_failures=seen.consecutive_failures + 1 if finding.trouble else 0,
             last_error=finding.trouble,
+            unknown_since=self._unknown_since(seen, finding),
+            unknown_count=seen.unknown_count + finding.unknown_job if finding.trouble else 0,
         )
+
+    def _unknown_since(self, seen: Observation, finding: Finding) -> datetime | None:
+        if finding.trouble is None:
+            return None
+        return seen.unknown_since or (self.database.now if finding.unknown_job else None)
+
+
+@dataclass(eq=False)
+class MemoryBreakers:
+    """`ports.Breakers`."""
+
+    database: MemoryDatabase
+
+    @property
+    def steps(self) -> Steps:
+        return self.database.steps
+
+    @stepped
+    def breaker(self, workbench: str) -> Breaker:
+        self.database.reach()
+        return self._breaker(workbench)
+
+    @stepped
+    def answered(self, workbench: str) -> None:
+        self.database.reach()
+        before, now = self._breaker(workbench), self.database.now
+        self.database.probe_at.pop(workbench, None)
+        self.database.breakers[workbench] = Breaker(
+            last_valid_at=max(now, before.last_valid_at or now),
+            closed_at=now if before.opened_at else before.closed_at,
+        )
+
+    @stepped
+    def failed(self, workbench: str, *, only_unknown: bool) -> None:
+        self.database.reach()
+        before, now = self._breaker(workbench), self.database.now
+        if before.last_valid_at and before.last_valid_at > now - NEWS:
+            return
+        opens = before.failing_since and before.failing_since <= now - UNTIL_OPEN
+        if opens and self._all_fail(only_unknown=only_unknown):
+            before = replace(before, opened_at=before.opened_at or now)
+        since = before.failing_since or now
+        self.database.breakers[workbench] = replace(before, failing_since=since)
+
+    @stepped
+    def probes(self, workbench: str, *, most: int, every: timedelta) -> Sequence[int]:
+        self.database.reach()
+        now = self.database.now
+        taken = self.database.probe_at.get(workbench, NEVER) > now
+        if not self._breaker(workbench).opened_at or taken:
+            return []
+        self.database.probe_at[workbench] = now + every
+        asked = [
+            (run.next_check_at, run.id)
+            for run in self.database.with_job()
+            if not run.cancel_requested_at and run.next_check_at and run.next_check_at <= now
+        ]
+        return [run_id for _, run_id in sorted(asked)[:most]]
+
+    def _breaker(self, workbench: str) -> Breaker:
+        return self.database.breakers.get(workbench, Breaker())
+
+    def _all_fail(self, *, only_unknown: bool) -> bool:
+        ids = [run.id for run in self.database.with_job()]
+        seen = self.database.observations
+        failing = [one for one in ids if one in seen and seen[one].consecutive_failures]
+        enough = min(len(ids), ENOUGH_TO_OPEN)
+        return len(failing) >= enough and (enough > 1 or not only_unknown)
+
+
+@dataclass(eq=False)
+class MemoryStrays:
+    """`ports.Strays`."""
+
+    database: MemoryDatabase
+
+    @property
+    def steps(self) -> Steps:
+        return self.database.steps
+
+    @stepped
+    def due(self, most: int) -> Sequence[StrayCheck]:
+        self.database.reach()
+        now = self.database.now
+        due = sorted(
+            (noted.next_look_at, run_id)
+            for run_id, noted in self.database.strays.items()
+            if noted.next_look_at and noted.next_look_at <= now
+        )[:most]
+        checks = []
+        for _, run_id in due:
+            noted = replace(self.database.strays[run_id], next_look_at=now + CLAIMED_FOR)
+            self.database.strays[run_id] = noted
+            checks.append(
+                StrayCheck(
+                    run=self.database.seen(self.database.runs[run_id]),
+                    job_ids=noted.job_ids,
+                    looks=noted.looks,
+                    noted_at=noted.noted_at,
+                    now=now,
+                )
+            )
+        return checks
+
+    @stepped
+    def looked(self, check: StrayCheck, *, cancelled: int, next_look_at: datetime | None) -> None:
+        self.database.reach()
+        noted = self.database.strays[check.run.id]
+        if (noted.looks, noted.noted_at) == (check.looks, check.noted_at):
+            self.database.strays[check.run.id] = replace(
+                noted,
+                looks=noted.looks + 1,
+                jobs_cancelled=noted.jobs_cancelled + cancelled,
+                next_look_at=next_look_at,
+            )
 
 
 def broken_fence(old: PipelineRun, new: PipelineRun) -> str | None:
@@ -506,13 +711,16 @@ def _first(
         user_storage_report_path_prefix=new.report_path_prefix,
         parameters=_as_json(new.parameters),
         tags=_as_json(new.tags),
-        retry_of=None,
+        retry_of=new.retry_of,
         output=None,
         created_at=now,
         updated_at=now,
         started_at=None,
         completed_at=None,
+        timeout_seconds=new.timeout_seconds,
         cancel_requested_at=None,
+        cancel_cause=None,
+        cancel_reason=None,
         submit_lease_until=now + lease if lease is not None else None,
         submit_attempts=0 if lease is None else 1,
         next_check_at=None,

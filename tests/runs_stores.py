@@ -74,7 +74,7 @@ class MemoryStore:
         self.database.locked.remove(run_id)
 
     def strays(self) -> dict[int, str]:
-        return dict(self.database.strays)
+        return {run_id: noted.reason for run_id, noted in self.database.strays.items()}
 
 
 class PostgresStore:

@@ -29,6 +29,7 @@ SETTINGS: Final = {
     "TickFunction": settings.TickSettings,
     "CheckFunction": settings.CheckSettings,
     "RelayFunction": settings.RelaySettings,
+    "HuntFunction": settings.HuntSettings,
 }
 RETENTION_SECONDS: Final = {
     "CheckQueue": 300,
@@ -63,6 +64,7 @@ ALLOWED: Final = {
         ("secretsmanager:GetSecretValue", "DatabaseSecretArn"),
         ("events:PutEvents", "EventBus.Arn"),
     },
+    "HuntFunction": {("secretsmanager:GetSecretValue", "DatabaseSecretArn")},
 }
 """What each function does with AWS, and so what its role allows (S13)."""
 LOGS_AND_NETWORK: Final = {

@@ -54,6 +54,8 @@ class WorldWiring(Wiring):
         self.world = world
         self.runs = world.runs
         self.pipelines = world.pipelines
+        self.breakers = world.breakers
+        self.strays = world.strays
 
     def conductor(self, url: str) -> Conductor:
         assert url == ENVIRONMENT["CONDUCTOR_URL"]

@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from runs import prefixes
-from runs.model import ErrorCategory  # noqa: TC001  # pydantic reads the annotations
+from runs.model import DEFAULT_TIMEOUT, CancelCause, ErrorCategory
 from runs.status import PipelineMode, PipelineRunStatus  # noqa: TC001
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ LARGEST_ID: Final = 2**63 - 1
 LARGEST_BODY_BYTES: Final = 64 * 1024
 LARGEST_PARAMETERS_BYTES: Final = 32 * 1024
 MOST_TAGS: Final = 50
+DEFAULT_SECONDS: Final = round(DEFAULT_TIMEOUT.total_seconds())
 FILLED_IN: Final = "${workflow.secrets."
 """In any text, Conductor puts one of its own secrets in place of what begins so; all else stays."""
 
@@ -79,8 +80,8 @@ class RequestBody(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     def fingerprint(self) -> str:
-        """The same for equal requests, whatever their layout."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        """The same for equal requests, whatever their layout, also once more fields are known."""
+        text = json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -114,6 +115,15 @@ class PipelineRunRequest(RequestBody):
     report_path_prefix: Prefix | None = None
     parameters: Annotated[dict[str, JsonValue], AfterValidator(_small)] | None = None
     tags: Annotated[dict[TagName, TagValue], Field(max_length=MOST_TAGS)] = {}
+    timeout_seconds: Annotated[int, Field(strict=True, ge=60, le=2_592_000)] = DEFAULT_SECONDS
+
+
+class CancelRequest(RequestBody):
+    """`POST /pipeline-run/{pipeline_run_id}/cancel`."""
+
+    reason: Annotated[str, StringConstraints(max_length=500), AfterValidator(_storable)] | None = (
+        None
+    )
 
 
 class PageQuery(RequestBody):
@@ -207,7 +217,10 @@ class PipelineRunBody(BaseModel):
     tags: dict[str, str]
     retry_of: int | None
     conductor_workflow_id: str | None
+    timeout_seconds: int
     cancel_requested_at: datetime | None
+    cancel_cause: CancelCause | None
+    cancel_reason: str | None
     error: ErrorBody | None
     observation: ObservationBody
     links: dict[str, str] = {}
@@ -224,6 +237,8 @@ class PipelineRunBody(BaseModel):
             "events": f"{own}/events",
             "pipeline": f"{base}/pipeline/{run.pipeline_id}",
         }
+        command = "retry" if run.is_terminal else "cancel"
+        body.links[command] = f"{own}/{command}"
         return body
 
 

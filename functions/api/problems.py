@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
 from chalice import Response
@@ -82,15 +83,8 @@ def problem_of(error: Exception, *, base: Callable[[], str]) -> Problem:
         base: gives the address that the API's paths are appended to.
     """
     match error:
-        case errors.PipelineNotFound():
-            return _plain(404, "pipeline_not_found", "Pipeline not found")
-        case errors.RunNotFound():
-            return _plain(404, "pipeline_run_not_found", "Pipeline run not found")
-        case errors.PipelineExists():
-            return _plain(409, "pipeline_exists", "Pipeline exists", str(error))
-        case errors.IdempotencyKeyReused():
-            title = "Idempotency key reused"
-            return _plain(422, "idempotency_key_reused", title, str(error))
+        case errors.RequestRefused():
+            return _refused(error)
         case errors.SubmissionFailed():
             return _submission_failed(error, base())
         case errors.DatabaseUnavailable():
@@ -164,6 +158,24 @@ def _log(error: Exception) -> None:
             logs.logger().warning("request_without_database", extra={"error": str(error)})
         case _:
             logs.logger().exception("request_failed")
+
+
+_REFUSALS: Final[Mapping[type[errors.RequestRefused], tuple[int, str, str]]] = MappingProxyType(
+    {
+        errors.PipelineNotFound: (404, "pipeline_not_found", "Pipeline not found"),
+        errors.RunNotFound: (404, "pipeline_run_not_found", "Pipeline run not found"),
+        errors.PipelineExists: (409, "pipeline_exists", "Pipeline exists"),
+        errors.RunAlreadyTerminal: (409, "run_already_terminal", "Run already terminal"),
+        errors.RunNotTerminal: (409, "run_not_terminal", "Run not terminal"),
+        errors.IdempotencyKeyReused: (422, "idempotency_key_reused", "Idempotency key reused"),
+    }
+)
+
+
+def _refused(error: errors.RequestRefused) -> Problem:
+    """A 404 says the original design's words and no more."""
+    status, code, title = _REFUSALS[type(error)]
+    return _plain(status, code, title, "" if status == 404 else str(error))
 
 
 def _plain(status: int, code: str, title: str, detail: str = "") -> Problem:

@@ -42,6 +42,15 @@ def body(request: Request, shape: type[B]) -> B:
     return shape.model_validate(strict_json.read(raw))
 
 
+def optional_body(request: Request, shape: type[B]) -> B:
+    """The request's body in its shape; an empty one is an object without members.
+
+    Raises:
+        RequestInvalid, JsonInvalid, pydantic.ValidationError: as for `body`.
+    """
+    return body(request, shape) if request.raw_body.strip() else shape()
+
+
 def query(request: Request, shape: type[B]) -> B:
     """The request's query in its shape; a parameter counts once, by its last value.
 

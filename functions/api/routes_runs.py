@@ -10,8 +10,10 @@ from chalice import Blueprint, Response
 from api import requests
 from api.answers import answered, base_of, page_answer, problems, unchanged
 from api.bodies import (
+    CancelRequest,
     PipelineRunBody,
     PipelineRunRequest,
+    RequestBody,
     RunEventBody,
     RunEventsBody,
     RunsQuery,
@@ -25,7 +27,10 @@ from runs.wiring import wired
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from chalice.app import Request
+
     from runs.model import PipelineRun
+    from runs.ports import Recorded
 
 routes = Blueprint(__name__)
 TENANT = "default"
@@ -40,18 +45,44 @@ def create_pipeline_run() -> Response:
     respond_async = requests.prefers_async(request)
     recorded = wired().submission.submit(
         NewRun(tenant_id=TENANT, **wanted.model_dump()),
-        key=requests.idempotency_key(request) or f"unnamed {uuid4()}",
+        key=_key(request),
         fingerprint=wanted.fingerprint(),
         respond_async=respond_async,
     )
-    run = recorded.run
-    headers = {"Location": f"{base_of(routes)}/pipeline-run/{run.id}"}
-    if recorded.replayed:
-        headers["Idempotent-Replayed"] = "true"
-    if respond_async and not recorded.replayed:
-        headers["Preference-Applied"] = "respond-async"
-    status = 202 if _is_pending(run) else 200 if recorded.replayed else 201
-    return _run_answer(run, status, headers)
+    return _recorded_answer(recorded, respond_async=respond_async)
+
+
+@routes.route(
+    "/pipeline-run/{pipeline_run_id}/retry",
+    methods=["POST"],
+    content_types=requests.ANY_MEDIA_TYPE,
+)
+@problems(routes)
+def retry_pipeline_run(pipeline_run_id: str) -> Response:
+    """Records and submits a new run with what an ended one was asked for."""
+    request = routes.current_request
+    requests.optional_body(request, RequestBody)
+    respond_async = requests.prefers_async(request)
+    recorded = wired().submission.retry(
+        _id(pipeline_run_id),
+        tenant_id=TENANT,
+        key=_key(request),
+        respond_async=respond_async,
+    )
+    return _recorded_answer(recorded, respond_async=respond_async)
+
+
+@routes.route(
+    "/pipeline-run/{pipeline_run_id}/cancel",
+    methods=["POST"],
+    content_types=requests.ANY_MEDIA_TYPE,
+)
+@problems(routes)
+def cancel_pipeline_run(pipeline_run_id: str) -> Response:
+    """Stores that the run is to end; 200 once it is CANCELLED."""
+    wanted = requests.optional_body(routes.current_request, CancelRequest)
+    run = wired().cancelling.cancel(_id(pipeline_run_id), tenant_id=TENANT, reason=wanted.reason)
+    return _run_answer(run, 200 if run.is_terminal else 202, {})
 
 
 @routes.route("/pipeline-run", methods=["GET"])
@@ -87,6 +118,22 @@ def list_pipeline_run_events(pipeline_run_id: str) -> Response:
     history = wired().runs.history(_id(pipeline_run_id), tenant_id=TENANT)
     items = [RunEventBody.of(event) for event in history]
     return answered(200, RunEventsBody(items=items))
+
+
+def _key(request: Request) -> str:
+    """The caller's key, or one of our own: every creation has one."""
+    return requests.idempotency_key(request) or f"unnamed {uuid4()}"
+
+
+def _recorded_answer(recorded: Recorded, *, respond_async: bool) -> Response:
+    run = recorded.run
+    headers = {"Location": f"{base_of(routes)}/pipeline-run/{run.id}"}
+    if recorded.replayed:
+        headers["Idempotent-Replayed"] = "true"
+    if respond_async and not recorded.replayed:
+        headers["Preference-Applied"] = "respond-async"
+    status = 202 if _is_pending(run) else 200 if recorded.replayed else 201
+    return _run_answer(run, status, headers)
 
 
 def _run_answer(run: PipelineRun, status: int, headers: Mapping[str, str]) -> Response:

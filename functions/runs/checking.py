@@ -11,20 +11,22 @@ from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Protocol
 
+from runs.deadlines import ended_by_cancel, given_up, is_lost, is_overdue, job_lost
 from runs.errors import DatabaseUnavailable
 from runs.messages import CheckMessage
 from runs.model import (
     MESSAGE_LENGTH,
     QUOTE_LENGTH,
     UPSTREAM_STATUSES,
+    CancelCause,
     ErrorCategory,
     Finding,
     RunError,
     clean,
     transition,
 )
-from runs.ports import ANSWER_TIME, Delayed, JobStatus, NoAnswer
-from runs.status import RANK, PipelineRunStatus
+from runs.ports import ANSWER_TIME, CancelEnd, Delayed, JobStatus, NoAnswer
+from runs.status import RANK, TERMINAL, PipelineRunStatus
 from runs.submission import RESOLVE_WITHIN, Resolution
 
 if TYPE_CHECKING:
@@ -33,13 +35,25 @@ if TYPE_CHECKING:
 
     from runs.events import RunEvent
     from runs.model import PipelineRun, Transition
-    from runs.ports import CheckQueue, Clock, JobAnswer, Runs, SideBySide, Workbench
+    from runs.ports import (
+        Breaker,
+        Breakers,
+        CheckQueue,
+        Clock,
+        JobAnswer,
+        Runs,
+        SideBySide,
+        Workbench,
+    )
 
 LOG = logging.getLogger(__name__)
 
 RETRY_SLACK: Final = 2 * ANSWER_TIME + timedelta(seconds=4)
 """How much later than planned a retry may end before the sweep steps in: two slow answers."""
 LONGEST_BACK_OFF: Final = timedelta(minutes=15)
+NEWS: Final = timedelta(seconds=5)
+"""How old the breaker's last valid answer may be before the next is noted."""
+LATELY: Final = timedelta(seconds=60)
 
 
 class Resolve(Protocol):
@@ -58,6 +72,16 @@ class Look:
     answer: JobStatus | None = None
     transition: Transition | None = None
     retry: Delayed | None = None
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether something valid was seen."""
+        return self.finding.trouble is None
+
+    @property
+    def ends(self) -> bool:
+        """Whether the run ends by it."""
+        return self.transition is not None and self.transition.path[-1] in TERMINAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +103,9 @@ class Checking:
     """The use case, with what it needs."""
 
     runs: Runs
+    breakers: Breakers
     workbench: Workbench
+    workbench_api_url: str
     retry_queue: CheckQueue
     resolve: Resolve
     publish: Callable[[Sequence[RunEvent]], object]
@@ -100,13 +126,16 @@ class Checking:
         """
         deadline = self.clock() + within.total_seconds()
         named = {run_id for message in messages for run_id in message.run_ids}
-        now, active = self.runs.active(sorted(named))
+        found = self.runs.active(sorted(named), workbench=self.workbench_api_url)
+        now, active = found.now, found.runs
         # A newer message than one that is older than an interval is under way.
         fresh = [message for message in messages if message.sent_at >= now - self.poll_interval]
-        batch = _Batch(attempts=_attempts(fresh), now=now, deadline=deadline)
-        due = [run for run in active if run.id in batch.attempts]
+        attempts = _attempts(fresh)
+        batch = _Batch(attempts=attempts, now=now, deadline=deadline, breaker=found.breaker)
+        due = [run for run in active if run.id in attempts]
         jobs = [run for run in due if run.workbench_job_id]
         looks = self._write(self._ask(jobs, batch))
+        self._tell_breaker(looks, batch)
         unresolved = [run for run in due if not run.workbench_job_id]
         looks += self._write(self._resolve(unresolved, batch))
         report = CheckReport(
@@ -123,17 +152,20 @@ class Checking:
     def _ask(self, runs: Sequence[PipelineRun], batch: _Batch) -> list[Look]:
         """Looks at runs whose job the Workbench can be asked about."""
         jobs = {run.workbench_job_id: None for run in runs if run.workbench_job_id}
-        left = timedelta(seconds=max(0.0, batch.deadline - self.clock()))
-        answers = self.workbench.ask(list(jobs), within=left) if jobs else {}
-        return [
+        answers = self.workbench.ask(list(jobs), within=self._left(batch)) if jobs else {}
+        looks = [
             self._judge(run, answers[job_id], batch)
             for run in runs
             if (job_id := run.workbench_job_id) and job_id in answers
         ]
+        return self._end_in_time(looks, batch)
 
     def _judge(self, run: PipelineRun, answer: JobAnswer, batch: _Batch) -> Look:
         if isinstance(answer, NoAnswer):
-            return self._troubled(run, answer, batch)
+            look = self._troubled(run, answer, batch)
+            if answer.unknown_job and self._is_lost(run, batch):
+                look = replace(look, transition=job_lost(run))
+            return look
         if upstream(answer) is None:
             reason = f"The Workbench reported the unknown status {answer.upstream_status!r}"
             look = self._troubled(run, NoAnswer(reason=reason), batch)
@@ -145,8 +177,68 @@ class Checking:
             progress=answer.progress,
             logs_url=answer.logs_url,
         )
-        change = status_change(run, answer)
+        change = status_change(run, answer, now=batch.now)
         return Look(run=run, finding=finding, answer=answer, transition=change)
+
+    def _is_lost(self, run: PipelineRun, batch: _Batch) -> bool:
+        """Loss needs persistence, and a Workbench that isn't just out of its mind."""
+        if not is_lost(run, now=batch.now, others_told=True):
+            return False
+        breaker = batch.breaker
+        told = breaker.last_valid_at is not None and breaker.last_valid_at >= batch.now - LATELY
+        others_told = told or (breaker.opened_at is None and self.runs.is_alone(run.id))
+        return is_lost(run, now=batch.now, others_told=others_told)
+
+    def _end_in_time(self, looks: Sequence[Look], batch: _Batch) -> list[Look]:
+        """Carries cancels to the Workbench, and ends the runs whose deadline is over."""
+        going_on = [look for look in looks if not look.ends]
+        overdue = {
+            look.run.id
+            for look in going_on
+            if look.is_answered and is_overdue(look.run, now=batch.now)
+        }
+        if overdue:
+            LOG.warning("runs_timed_out", extra={"run_ids": sorted(overdue)})
+            self.runs.time_out(sorted(overdue))
+        self._cancel(
+            [
+                look.run
+                for look in going_on
+                if look.run.cancel_requested_at or look.run.id in overdue
+            ],
+            batch,
+        )
+        return [
+            look if look.transition else replace(look, transition=given_up(look.run, now=batch.now))
+            for look in looks
+        ]
+
+    def _cancel(self, runs: Sequence[PipelineRun], batch: _Batch) -> None:
+        """Tells the Workbench, once more at each check until the job has ended."""
+        by_job = {run.workbench_job_id: run for run in runs if run.workbench_job_id}
+        if not by_job:
+            return
+        answers = self.workbench.cancel(list(by_job), within=self._left(batch))
+        for job_id, answer in answers.items():
+            told = {"run_id": by_job[job_id].id, "end": answer.end, "reason": answer.reason}
+            level = logging.WARNING if answer.end is CancelEnd.UNCLEAR else logging.INFO
+            LOG.log(level, "cancel_carried", extra=told)
+
+    def _left(self, batch: _Batch) -> timedelta:
+        return timedelta(seconds=max(0.0, batch.deadline - self.clock()))
+
+    def _tell_breaker(self, looks: Sequence[Look], batch: _Batch) -> None:
+        """Tells how the Workbench answered, if that is news."""
+        if not looks:
+            return
+        breaker = batch.breaker
+        told_lately = breaker.last_valid_at is not None and breaker.last_valid_at > batch.now - NEWS
+        if any(look.is_answered for look in looks):
+            if breaker.opened_at or breaker.failing_since or not told_lately:
+                self.breakers.answered(self.workbench_api_url)
+        elif not told_lately:
+            only_unknown = all(look.finding.unknown_job for look in looks)
+            self.breakers.failed(self.workbench_api_url, only_unknown=only_unknown)
 
     def _resolve(self, runs: Sequence[PipelineRun], batch: _Batch) -> list[Look]:
         """Looks at runs of which it isn't known yet what became of their submission."""
@@ -167,9 +259,14 @@ class Checking:
             # The batch's edge: a run that trips over a bug of ours must not take others along.
             LOG.exception("resolve_failed", extra={"run_id": run.id})
             resolution = Resolution(unresolved=f"{type(error).__name__}: {error}")
+        look = Look(run=run, finding=Finding(run_id=run.id), transition=resolution.transition)
         if resolution.unresolved:
-            return self._troubled(run, NoAnswer(reason=resolution.unresolved), batch)
-        return Look(run=run, finding=Finding(run_id=run.id), transition=resolution.transition)
+            look = self._troubled(run, NoAnswer(reason=resolution.unresolved), batch)
+        elif run.cancel_requested_at and look.transition and not look.ends:
+            at_once = CheckMessage(run_ids=(run.id,), sent_at=batch.now)
+            look = replace(look, retry=Delayed(at_once))  # Now it has a job that can be cancelled.
+        [look] = self._end_in_time([look], batch)
+        return look
 
     def _troubled(self, run: PipelineRun, answer: NoAnswer, batch: _Batch) -> Look:
         """No valid answer: the status stays, and the next try is planned."""
@@ -179,7 +276,7 @@ class Checking:
         retry = None
         if wish > delay:
             next_check_at = batch.now + wish
-        elif attempt + 1 < self.max_attempts:
+        elif attempt + 1 < self.max_attempts and not batch.breaker.opened_at:
             next_check_at = batch.now + delay + RETRY_SLACK
             message = CheckMessage(
                 run_ids=(run.id,), attempt=attempt + 1, sent_at=batch.now + delay
@@ -197,7 +294,12 @@ class Checking:
                 "reason": reason[:QUOTE_LENGTH],
             },
         )
-        finding = Finding(run_id=run.id, trouble=reason, next_check_at=next_check_at)
+        finding = Finding(
+            run_id=run.id,
+            trouble=reason,
+            unknown_job=answer.unknown_job,
+            next_check_at=next_check_at,
+        )
         return Look(run=run, finding=finding, retry=retry)
 
     def _write(self, looks: list[Look]) -> list[Look]:
@@ -209,7 +311,7 @@ class Checking:
         events += self._move_missed(missed)
         if looks:
             self.runs.observe([look.finding for look in looks])
-            self.retry_queue.send([look.retry for look in looks if look.retry])
+            self.retry_queue.send([look.retry for look in looks if look.retry and not look.ends])
         self.publish(events)
         return looks
 
@@ -218,13 +320,13 @@ class Checking:
         if not missed:
             return []
         by_id = {look.run.id: look for look in missed}
-        _, current = self.runs.active(by_id)
+        found = self.runs.active(by_id, workbench=self.workbench_api_url)
         events: list[RunEvent] = []
-        for run in current:
+        for run in found.runs:
             look = by_id[run.id]
             change = look.transition
             if run.version != look.run.version:
-                change = status_change(run, look.answer) if look.answer else None
+                change = status_change(run, look.answer, now=found.now) if look.answer else None
             if change:
                 events += self.runs.move([change], wait=True)
         return events
@@ -235,6 +337,7 @@ class _Batch:
     attempts: Mapping[int, int]
     now: datetime
     deadline: float
+    breaker: Breaker
 
 
 def upstream(answer: JobStatus) -> PipelineRunStatus | None:
@@ -242,16 +345,22 @@ def upstream(answer: JobStatus) -> PipelineRunStatus | None:
     return UPSTREAM_STATUSES.get(answer.upstream_status.strip().upper())
 
 
-def status_change(run: PipelineRun, answer: JobStatus) -> Transition | None:
+def status_change(run: PipelineRun, answer: JobStatus, *, now: datetime) -> Transition | None:
     """What an answer about the run's job means for the run; statuses only go forward."""
     to = upstream(answer)
     if to is None or RANK[to] <= RANK[run.status]:
         return None
-    error = None
-    if to is PipelineRunStatus.FAILED:
-        message = answer.error_message or "The Workbench reported that the job failed, not why"
-        error = RunError("job_failed", ErrorCategory.UPSTREAM, message)
-    return transition(run, to, error=error)
+    match to:
+        case PipelineRunStatus.CANCELLED:
+            if is_overdue(run, now=now):  # Another check, at this very moment, ended it.
+                run = replace(run, cancel_cause=CancelCause.TIMEOUT)
+            return ended_by_cancel(run)
+        case PipelineRunStatus.FAILED:
+            message = answer.error_message or "The Workbench reported that the job failed, not why"
+            error = RunError("job_failed", ErrorCategory.UPSTREAM, message)
+            return transition(run, to, error=error)
+        case _:
+            return transition(run, to)
 
 
 def _attempts(messages: Sequence[CheckMessage]) -> dict[int, int]:

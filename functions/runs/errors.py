@@ -5,7 +5,9 @@ RunsError
 │   ├── PipelineNotFound
 │   ├── RunNotFound
 │   ├── PipelineExists
-│   └── IdempotencyKeyReused
+│   ├── IdempotencyKeyReused
+│   ├── RunAlreadyTerminal   there is nothing left to cancel
+│   └── RunNotTerminal       it isn't retried while it may still end well
 ├── IllegalTransition        no way leads from a run's status to the one asked for: our own bug
 ├── SubmissionFailed         a run was recorded, and its submission definitely failed
 ├── DatabaseUnavailable      the database can't be reached, or not now
@@ -53,6 +55,20 @@ class IdempotencyKeyReused(RequestRefused):
     def __init__(self, run_id: int) -> None:
         super().__init__(f"This Idempotency-Key was used with another body, for run {run_id}")
         self.run_id = run_id
+
+
+class RunAlreadyTerminal(RequestRefused):
+    """The run has ended, and not by a cancel."""
+
+    def __init__(self, run_id: int, status: PipelineRunStatus) -> None:
+        super().__init__(f"Run {run_id} has ended: it is {status}")
+
+
+class RunNotTerminal(RequestRefused):
+    """The run hasn't ended."""
+
+    def __init__(self, run_id: int, status: PipelineRunStatus) -> None:
+        super().__init__(f"Run {run_id} has not ended: it is {status}. Cancel it first, or wait")
 
 
 class IllegalTransition(RunsError):

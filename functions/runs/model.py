@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -33,6 +34,8 @@ UPSTREAM_STATUSES: Final[Mapping[str, PipelineRunStatus]] = MappingProxyType(
 UPSTREAM_STATUS_LENGTH: Final = 64
 MESSAGE_LENGTH: Final = 2_000
 QUOTE_LENGTH: Final = 200
+DEFAULT_TIMEOUT: Final = timedelta(days=7)
+"""What a run has, from its job's submission to its end, unless its request says otherwise."""
 
 
 class ErrorCategory(StrEnum):
@@ -47,6 +50,14 @@ class ErrorCategory(StrEnum):
     TIMEOUT = "TIMEOUT"
     LOST = "LOST"
     """It is not known what became of the job."""
+
+
+class CancelCause(StrEnum):
+    """Who wants a run to end."""
+
+    USER = "USER"
+    TIMEOUT = "TIMEOUT"
+    """The run took longer than it was given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +105,10 @@ class Observation:
     last_error: str | None = None
     staleness_seconds: float | None = None
     """How old the newest valid answer was when this was read."""
+    unknown_since: datetime | None = None
+    """Since when the Workbench has not known the job, with no valid answer in between."""
+    unknown_count: int = 0
+    """How often it said so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +122,8 @@ class NewRun:
     report_path_prefix: str | None
     parameters: Mapping[str, object] | None
     tags: Mapping[str, str]
+    timeout_seconds: int = round(DEFAULT_TIMEOUT.total_seconds())
+    retry_of: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +155,11 @@ class PipelineRun:
     updated_at: datetime
     started_at: datetime | None
     completed_at: datetime | None
+    timeout_seconds: int
+    """From its job's submission to its end."""
     cancel_requested_at: datetime | None
+    cancel_cause: CancelCause | None
+    cancel_reason: str | None
     submit_lease_until: datetime | None
     """Until then only the lease's holder may start a workflow for this run."""
     submit_attempts: int
@@ -152,9 +173,23 @@ class PipelineRun:
         return self.status in TERMINAL
 
     @property
+    def times_out_at(self) -> datetime | None:
+        """When it has to have ended; None until its job is submitted."""
+        return self.started_at and self.started_at + timedelta(seconds=self.timeout_seconds)
+
+    @property
     def never_submitted(self) -> bool:
         """Whether the run failed before it had a job."""
         return self.status is PipelineRunStatus.FAILED and self.started_at is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stray:
+    """Jobs may exist that no run wants."""
+
+    reason: str
+    job_ids: tuple[str, ...] = ()
+    """Those that are known; the Workbench may know of more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,8 +205,8 @@ class Transition:
     conductor_workflow_id: str | None = None
     error: RunError | None = None
     output: object | None = None
-    stray_reason: str | None = None
-    """Set when a job may exist that no run knows: why."""
+    stray: Stray | None = None
+    """Noted with the change, for the hunt."""
 
 
 def transition(
@@ -182,7 +217,7 @@ def transition(
     conductor_workflow_id: str | None = None,
     error: RunError | None = None,
     output: object | None = None,
-    stray_reason: str | None = None,
+    stray: Stray | None = None,
 ) -> Transition | None:
     """The gate: the only maker of transitions. None when the run is there already.
 
@@ -204,7 +239,7 @@ def transition(
         conductor_workflow_id=conductor_workflow_id,
         error=error,
         output=output,
-        stray_reason=stray_reason,
+        stray=stray,
     )
 
 
@@ -218,6 +253,8 @@ class Finding:
     logs_url: str | None = None
     trouble: str | None = None
     """Why there was no valid answer; None: there was one."""
+    unknown_job: bool = False
+    """The trouble is that the Workbench has no such job."""
     next_check_at: datetime | None = None
     """Set with trouble alone."""
 

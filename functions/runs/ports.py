@@ -57,6 +57,44 @@ class DueRun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Breaker:
+    """How a Workbench has answered of late; open, it is spared but for a probe now and then."""
+
+    last_valid_at: datetime | None = None
+    """The last valid answer about a job, to within some seconds."""
+    failing_since: datetime | None = None
+    """When the first of the failures came that no valid answer has followed."""
+    opened_at: datetime | None = None
+    """None: it is closed."""
+    closed_at: datetime | None = None
+    """When it was last open."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActiveRuns:
+    """Runs that haven't ended, with what else a check has to know."""
+
+    now: datetime
+    """The database's time."""
+    runs: Sequence[PipelineRun]
+    breaker: Breaker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StrayCheck:
+    """A note that jobs may exist which no run wants."""
+
+    run: PipelineRun
+    job_ids: Sequence[str]
+    """Those that are known already."""
+    looks: int
+    """How often the Workbench was asked."""
+    noted_at: datetime
+    now: datetime
+    """The database's time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """What one page of shards gave to a sweep."""
 
@@ -154,11 +192,36 @@ class Runs(Protocol):
         Nothing is claimed once `not_after` is past.
         """
 
-    def active(self, run_ids: Iterable[int]) -> tuple[datetime, Sequence[PipelineRun]]:
-        """The database's time, and those of the runs that haven't ended, of any tenant."""
+    def active(self, run_ids: Iterable[int], *, workbench: str) -> ActiveRuns:
+        """Those of the runs that haven't ended, of any tenant, and the Workbench's breaker."""
+
+    def is_alone(self, run_id: int) -> bool:
+        """Whether no other active run has a job."""
+
+    def pressing(self, run_ids: Sequence[int], *, outage: timedelta) -> Sequence[int]:
+        """Those that are checked even while the breaker is open.
+
+        They have no job yet, or are to be cancelled, or timed out `outage` ago.
+        """
 
     def take_submit_lease(self, run: PipelineRun, lease: timedelta) -> bool:
-        """Whether the caller alone may start a workflow for the run, from now for `lease`."""
+        """Whether the caller alone may start a workflow for the run, from now for `lease`.
+
+        Nobody may for a run that is to be cancelled and that nobody has tried to submit.
+        """
+
+    def request_cancel(self, run_id: int, *, tenant_id: str, reason: str | None) -> PipelineRun:
+        """Stores that a user wants the run to end, unless it has ended or somebody wants it.
+
+        Returns:
+            The run as it is then.
+
+        Raises:
+            RunNotFound: none has this id.
+        """
+
+    def time_out(self, run_ids: Sequence[int]) -> None:
+        """Stores that active runs have to end for their time-out, unless somebody wants it."""
 
     def move(self, transitions: Sequence[Transition], *, wait: bool = False) -> Sequence[RunEvent]:
         """Carries out those transitions whose run still is as it was seen; tells what happened.
@@ -184,6 +247,44 @@ class Runs(Protocol):
 
     def ping(self) -> None:
         """Reaches the database, or raises DatabaseUnavailable."""
+
+
+class Breakers(Protocol):
+    """One circuit breaker per Workbench, kept in the database for all functions alike."""
+
+    def breaker(self, workbench: str) -> Breaker:
+        """As it is now."""
+
+    def answered(self, workbench: str) -> None:
+        """Notes a valid answer; it closes the breaker."""
+
+    def failed(self, workbench: str, *, only_unknown: bool) -> None:
+        """Notes failures that no valid answer came with; they may open the breaker.
+
+        It opens once no valid answer has come for a minute, and ten runs, or all that have a job,
+        have failed.
+
+        Args:
+            workbench: its address.
+            only_unknown: all it said is that it doesn't know these jobs. Of a job that is the only
+                one, that is an answer.
+        """
+
+    def probes(self, workbench: str, *, most: int, every: timedelta) -> Sequence[int]:
+        """Runs to ask about while the breaker is open, those first that were asked least lately.
+
+        Empty if it is closed, or somebody else was given some less than `every` ago.
+        """
+
+
+class Strays(Protocol):
+    """The notes of jobs that no run may want."""
+
+    def due(self, most: int) -> Sequence[StrayCheck]:
+        """Those to look into now; no one else is given them for a minute."""
+
+    def looked(self, check: StrayCheck, *, cancelled: int, next_look_at: datetime | None) -> None:
+        """Notes a look that the Workbench answered; None: it was the last."""
 
 
 # -- Conductor ------------------------------------------------------------------------------------
@@ -270,6 +371,13 @@ class Conductor(Protocol):
             ConductorError: it can't be told whether it did.
         """
 
+    def terminate(self, workflow_id: str, *, reason: str, timeout: timedelta) -> None:
+        """Ends a workflow; a call that is under way goes on, and its answer is not waited for.
+
+        Raises:
+            ConductorError: it can't be told whether it did.
+        """
+
 
 # -- the Workbench --------------------------------------------------------------------------------
 
@@ -297,6 +405,24 @@ class NoAnswer:
 JobAnswer = JobStatus | NoAnswer
 
 
+class CancelEnd(StrEnum):
+    """What became of the wish to cancel a job."""
+
+    ACCEPTED = "ACCEPTED"
+    NOTHING_TO_CANCEL = "NOTHING_TO_CANCEL"
+    """It has ended, or the Workbench doesn't know it."""
+    UNCLEAR = "UNCLEAR"
+    """No valid answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelAnswer:
+    """What the Workbench answered to a cancel."""
+
+    end: CancelEnd
+    reason: str = ""
+
+
 ANSWER_TIME: Final = timedelta(seconds=8)
 """What the Workbench has for one answer, all in all."""
 
@@ -306,6 +432,9 @@ class Workbench(Protocol):
 
     def ask(self, job_ids: Sequence[str], *, within: timedelta) -> Mapping[str, JobAnswer]:
         """Asks about jobs side by side; a job that there was no time for is left out."""
+
+    def cancel(self, job_ids: Sequence[str], *, within: timedelta) -> Mapping[str, CancelAnswer]:
+        """Has jobs cancelled, side by side; a job that there was no time for is left out."""
 
     def jobs_of(self, idempotency_key: str, *, within: timedelta) -> Sequence[str] | None:
         """The jobs that were submitted with this key; None: this Workbench can't tell.

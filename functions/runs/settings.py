@@ -119,6 +119,7 @@ class ApiSettings(SubmissionSettings):
 class TickSettings(Settings):
     """`poller.tick`."""
 
+    workbench_api_url: str
     check_queue_url: str
     retry_queue_url: str
     tick_queue_url: str
@@ -142,6 +143,13 @@ class RelaySettings(Settings):
     """`poller.relay`."""
 
     event_bus_name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HuntSettings(Settings):
+    """`poller.hunt`."""
+
+    workbench_api_url: str
 
 
 def _present(text: str) -> str:

@@ -2,6 +2,9 @@
 
 The claim is the whole guard: two ticks at once share the shards between them, a tick too many
 finds nothing due, and one that dies makes its page a sweep late.
+
+While the Workbench's breaker is open, of the runs in trouble only a few are asked about, as probes,
+and those that can't wait.
 """
 
 from __future__ import annotations
@@ -9,8 +12,10 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from itertools import count
 from typing import TYPE_CHECKING, Final
 
+from runs.deadlines import LONGEST_OUTAGE
 from runs.messages import SHARDS, CheckMessage, TickMessage
 from runs.ports import Delayed
 
@@ -18,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from runs.ports import CheckQueue, Claim, Runs, TickQueue
+    from runs.ports import Breaker, Breakers, CheckQueue, Claim, Runs, TickQueue
 
 LOG = logging.getLogger(__name__)
 
@@ -30,6 +35,8 @@ PACKS: Final = 100
 """Messages that a sweep aims at; beyond that messages carry more runs."""
 LARGEST_PACK: Final = 50
 MINUTE_SECONDS: Final = 60
+PROBE_SECONDS: Final = 5
+"""Between two probes of a Workbench whose breaker is open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,8 @@ class Sweeping:
     """The use case, with what it needs."""
 
     runs: Runs
+    breakers: Breakers
+    workbench_api_url: str
     check_queue: CheckQueue
     retry_queue: CheckQueue
     tick_queue: TickQueue
@@ -64,27 +73,57 @@ class Sweeping:
     def sweep(self, tick: TickMessage) -> SweepReport:
         """Claims what is due of the tick's shards, page by page, and fans out."""
         not_after = tick.minute + tick.wave * self.poll_interval + TICK_WORTH
+        breaker = self.breakers.breaker(self.workbench_api_url)
         shards = runs = messages = unsent = 0
         for page in _pages(tick.shards):
             claim = self.runs.claim(page, older_than=self.poll_interval / 2, not_after=not_after)
-            sent, failed = self._fan_out(claim)
+            sent, failed = self._fan_out(claim, breaker)
             shards += claim.shards
             runs += len(claim.due)
+            messages += sent
+            unsent += failed
+        if breaker.opened_at and shards:
+            sent, failed = self._probe(claim.now)
             messages += sent
             unsent += failed
         report = SweepReport(shards=shards, runs=runs, messages=messages, unsent=unsent)
         LOG.info("swept", extra={"wave": tick.wave, **asdict(report)})
         return report
 
-    def _fan_out(self, claim: Claim) -> tuple[int, int]:
+    def _fan_out(self, claim: Claim, breaker: Breaker) -> tuple[int, int]:
         """Asks for the checks; what can't be sent is left to the next sweep."""
         healthy = [due.run_id for due in claim.due if not due.troubled]
-        troubled = [due.run_id for due in claim.due if due.troubled]
+        troubled = self._spared([due.run_id for due in claim.due if due.troubled], claim, breaker)
         packs = list(_packs(healthy, claim))
         alone = [(run_id,) for run_id in troubled]
         unsent = self.check_queue.send(_messages(packs, claim.now))
         unsent += self.retry_queue.send(_messages(alone, claim.now))
         return len(packs) + len(alone), unsent
+
+    def _spared(self, troubled: Sequence[int], claim: Claim, breaker: Breaker) -> Sequence[int]:
+        """What is left of the runs in trouble when the Workbench is spared."""
+        if not troubled:
+            return ()
+        if breaker.opened_at:
+            return self.runs.pressing(troubled, outage=LONGEST_OUTAGE)
+        if breaker.closed_at and claim.now < breaker.closed_at + self.poll_interval:
+            return troubled[::2]  # It has just come back; the others follow in the next sweep.
+        return troubled
+
+    def _probe(self, now: datetime) -> tuple[int, int]:
+        """Asks for checks of a few runs, spread over the interval."""
+        most = round(self.poll_interval.total_seconds()) // PROBE_SECONDS
+        probes = self.breakers.probes(
+            self.workbench_api_url, most=most, every=self.poll_interval / 2
+        )
+        messages = [
+            Delayed(
+                CheckMessage(run_ids=(run_id,), sent_at=now + timedelta(seconds=delay)),
+                delay_seconds=delay,
+            )
+            for run_id, delay in zip(probes, count(0, PROBE_SECONDS), strict=False)
+        ]
+        return len(messages), self.retry_queue.send(messages)
 
 
 def pack_size(active: int) -> int:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from runs.settings import (
     ApiSettings,
     CheckSettings,
+    HuntSettings,
     RelaySettings,
     Settings,
     SubmissionSettings,
@@ -24,13 +25,17 @@ from runs.settings import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from runs.cancelling import Cancelling
     from runs.checking import Checking
+    from runs.hunting import Hunting
     from runs.ports import (
+        Breakers,
         CheckQueue,
         Conductor,
         EventBus,
         Pipelines,
         Runs,
+        Strays,
         TickQueue,
         Workbench,
     )
@@ -67,6 +72,18 @@ class Wiring:
         return self._submission(settings, settings.check_queue_url, settings.event_bus_name)
 
     @cached_property
+    def cancelling(self) -> Cancelling:
+        """For the API."""
+        from runs.cancelling import Cancelling
+
+        settings = self.api_settings
+        return Cancelling(
+            runs=self.runs,
+            check_queue=self.check_queue(settings.check_queue_url),
+            publish=self._publishing(settings.event_bus_name).publish,
+        )
+
+    @cached_property
     def sweeping(self) -> Sweeping:
         """For the tick."""
         from runs.sweeping import Sweeping
@@ -74,6 +91,8 @@ class Wiring:
         settings = TickSettings.from_environment(self._environment)
         return Sweeping(
             runs=self.runs,
+            breakers=self.breakers,
+            workbench_api_url=settings.workbench_api_url,
             check_queue=self.check_queue(settings.check_queue_url),
             retry_queue=self.check_queue(settings.retry_queue_url),
             tick_queue=self.tick_queue(settings.tick_queue_url),
@@ -89,7 +108,9 @@ class Wiring:
         submission = self._submission(settings, settings.check_queue_url, settings.event_bus_name)
         return Checking(
             runs=self.runs,
+            breakers=self.breakers,
             workbench=submission.workbench,
+            workbench_api_url=settings.workbench_api_url,
             retry_queue=self.check_queue(settings.retry_queue_url),
             resolve=submission.resolve,
             publish=submission.publish,
@@ -104,6 +125,14 @@ class Wiring:
     def publishing(self) -> Publishing:
         """For the relay."""
         return self._publishing(RelaySettings.from_environment(self._environment).event_bus_name)
+
+    @cached_property
+    def hunting(self) -> Hunting:
+        """For the hunt."""
+        from runs.hunting import Hunting
+
+        settings = HuntSettings.from_environment(self._environment)
+        return Hunting(strays=self.strays, workbench=self.workbench(settings.workbench_api_url))
 
     def queue_of(self, event_source_arn: str) -> CheckQueue:
         """The one of the two check queues that a message came from."""
@@ -131,6 +160,20 @@ class Wiring:
         from runs.adapters.postgres import PostgresRuns
 
         return PostgresRuns(self._database)
+
+    @cached_property
+    def breakers(self) -> Breakers:
+        """The breakers of the database that the environment names."""
+        from runs.adapters.postgres import PostgresBreakers
+
+        return PostgresBreakers(self._database)
+
+    @cached_property
+    def strays(self) -> Strays:
+        """The stray checks of the database that the environment names."""
+        from runs.adapters.postgres import PostgresStrays
+
+        return PostgresStrays(self._database)
 
     @cached_property
     def pipelines(self) -> Pipelines:

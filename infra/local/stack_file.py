@@ -43,6 +43,7 @@ class Stack:
     tick_function_name: str
     check_function_name: str
     relay_function_name: str
+    hunt_function_name: str
     poll_interval_seconds: int
     external_parts: tuple[str, ...]
     up_seconds: float

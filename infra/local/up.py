@@ -259,6 +259,7 @@ class _Rising:
             tick_function_name=outputs["TickFunctionName"],
             check_function_name=outputs["CheckFunctionName"],
             relay_function_name=outputs["RelayFunctionName"],
+            hunt_function_name=outputs["HuntFunctionName"],
             poll_interval_seconds=int(interval),
             external_parts=tuple(plan.external.urls),
             up_seconds=round(time.monotonic() - self.since, 1),

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 NUMBERS: Final = count(1)
 AS_MIGRATED: Final = """
     DO $$ BEGIN
-        DELETE FROM stray_checks; DELETE FROM idempotency_keys; DELETE FROM run_observations;
+        DELETE FROM workbench_breakers; DELETE FROM stray_checks; DELETE FROM idempotency_keys; DELETE FROM run_observations;
         DELETE FROM pipeline_run_events; DELETE FROM pipeline_runs; DELETE FROM pipelines;
         PERFORM setval(pg_get_serial_sequence('pipelines', 'id'), 1, false);
         PERFORM setval(pg_get_serial_sequence('pipeline_runs', 'id'), 1, false);

@@ -23,7 +23,7 @@ from runs.adapters.conductor import HttpConductor
 from runs.errors import ConductorError, ConductorUnclear, ConductorUnreachable, WorkflowRefused
 from runs.ports import CallEnd, WorkflowExecution, WorkflowStatus
 from runs.status import PipelineMode
-from runs.submission import Seen, sight_of
+from runs.outcomes import Seen, sight_of
 from scripted_workbench import (
     Answer,
     ScriptedWorkbench,
@@ -511,7 +511,11 @@ def test_a_workflow_that_is_not_there_is_refused(bench: Bench) -> None:
 
 # -- a Conductor that is not well -----------------------------------------------------------------
 
-WHOLE = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n"
+WHOLE = (
+    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+    # The server serves a connection once; a client that keeps it would race with its end.
+    "Connection: close\r\nContent-Length: {}\r\n\r\n"
+)
 
 
 def answering(body: str, head: str = WHOLE) -> Callable[[socket.socket], None]:

@@ -19,6 +19,7 @@ from runs.model import (
     PipelineRun,
     Progress,
     RunError,
+    Stray,
     Transition,
     transition,
 )
@@ -140,11 +141,11 @@ class Twins(RuleBasedStateMachine):
                 return None
             job_id = None if run.workbench_job_id else f"job-{place}"
             error = RunError("c", ErrorCategory.USER, text) if to is S.FAILED else None
-            stray = "why" if is_stray else None
+            stray = Stray(reason="why") if is_stray else None
             change: Transition | None
             try:
                 change = transition(
-                    run, to, workbench_job_id=job_id, error=error, stray_reason=stray
+                    run, to, workbench_job_id=job_id, error=error, stray=stray
                 )
             except IllegalTransition:
                 change = Transition(
@@ -179,7 +180,7 @@ class Twins(RuleBasedStateMachine):
         backs_off: bool,
     ) -> None:
         def call(number: int, store: Store) -> None:
-            now, _ = store.runs.active([])
+            now = store.runs.active([], workbench="http://workbench.test").now
             until = now + BACK_OFF if backs_off and trouble else None
             found = {run.id for place in chosen for run in [self.at(place, number)] if run}
             store.runs.observe(

@@ -19,6 +19,7 @@ from runs.model import (
     PipelineRun,
     Progress,
     RunError,
+    Stray,
     Transition,
     transition,
 )
@@ -41,6 +42,7 @@ INTERVAL = timedelta(seconds=15)
 ALL = range(256)
 NUMBERS = count(1)
 NOWHERE = 4_711
+WORKBENCH = "http://workbench.test"
 
 
 @pytest.fixture(params=["memory", "postgres"])
@@ -412,7 +414,8 @@ def test_active_runs_are_read_with_the_time(store: Store, pipeline: Pipeline) ->
     ours, theirs, ended = record(store, pipeline), record(store, foreign), record(store, pipeline)
     fail(store, ended)
 
-    now, active = store.runs.active([ours.id, theirs.id, ended.id, NOWHERE])
+    found = store.runs.active([ours.id, theirs.id, ended.id, NOWHERE], workbench=WORKBENCH)
+    now, active = found.now, found.runs
 
     assert close_to(now, store.true_now())
     assert sorted(active, key=lambda run: run.id) == [ours, theirs]
@@ -420,7 +423,8 @@ def test_active_runs_are_read_with_the_time(store: Store, pipeline: Pipeline) ->
 
 def test_without_active_runs_there_is_still_a_time(store: Store) -> None:
     for run_ids in ([], [NOWHERE]):
-        now, active = store.runs.active(run_ids)
+        found = store.runs.active(run_ids, workbench=WORKBENCH)
+        now, active = found.now, found.runs
         assert close_to(now, store.true_now())
         assert list(active) == []
 
@@ -428,7 +432,7 @@ def test_without_active_runs_there_is_still_a_time(store: Store) -> None:
 def test_the_databases_time_can_be_moved(store: Store, pipeline: Pipeline) -> None:
     store.move_time(timedelta(days=30))
 
-    now, _ = store.runs.active([])
+    now = store.runs.active([], workbench=WORKBENCH).now
     run = record(store, pipeline)
 
     assert close_to(now, store.true_now() + timedelta(days=30))
@@ -516,7 +520,7 @@ def test_p20_a_backed_off_run_is_due_when_its_time_has_come(
 
 
 def back_off(store: Store, run: PipelineRun, wait: timedelta) -> datetime:
-    now, _ = store.runs.active([])
+    now = store.runs.active([], workbench=WORKBENCH).now
     finding = Finding(run_id=run.id, trouble="time-out", next_check_at=now + wait)
     store.runs.observe([finding])
     return now + wait
@@ -630,7 +634,7 @@ def test_a_cancelled_run_has_no_error(store: Store, submitted: PipelineRun) -> N
 
 
 def test_p9_a_stray_job_is_noted_once(store: Store, created: PipelineRun) -> None:
-    moved(store, created, S.FAILED, error=ERROR, stray_reason="a job may exist")
+    moved(store, created, S.FAILED, error=ERROR, stray=Stray(reason="a job may exist"))
     assert store.strays() == {created.id: "a job may exist"}
 
 
@@ -940,7 +944,7 @@ def test_f36_a_locked_run_keeps_no_other_from_being_observed(
     store: Store, pipeline: Pipeline, *, observed_before: bool
 ) -> None:
     held, free = record(store, pipeline), record(store, pipeline)
-    now, _ = store.runs.active([])
+    now = store.runs.active([], workbench=WORKBENCH).now
     if observed_before:
         store.runs.observe([Finding(run_id=held.id, upstream_status="QUEUED")])
     findings = [

@@ -11,6 +11,7 @@ from runs.settings import (
     POLL_INTERVALS_SECONDS,
     ApiSettings,
     CheckSettings,
+    HuntSettings,
     RelaySettings,
     Settings,
     SettingsInvalid,
@@ -117,6 +118,9 @@ def test_each_function_names_what_it_uses() -> None:
         SUBMISSION | {"CHECK_QUEUE_URL": "q", "EVENT_BUS_NAME": "bus", "STORAGE_BUCKET": "b"}
     )
     assert TickSettings.from_environment(
-        DATABASE | {"CHECK_QUEUE_URL": "q1", "RETRY_QUEUE_URL": "q2", "TICK_QUEUE_URL": "q3"}
+        DATABASE
+        | {"CHECK_QUEUE_URL": "q1", "RETRY_QUEUE_URL": "q2", "TICK_QUEUE_URL": "q3"}
+        | {"WORKBENCH_API_URL": "http://workbench.test"}
     )
     assert RelaySettings.from_environment(DATABASE | {"EVENT_BUS_NAME": "bus"})
+    assert HuntSettings.from_environment(DATABASE | {"WORKBENCH_API_URL": "http://workbench.test"})

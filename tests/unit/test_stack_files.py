@@ -56,6 +56,7 @@ STACK = Stack(
     tick_function_name="tick",
     check_function_name="check",
     relay_function_name="relay",
+    hunt_function_name="hunt",
     poll_interval_seconds=30,
     external_parts=("workbench",),
     up_seconds=9.5,

@@ -26,6 +26,7 @@ LOADED = {
     "poller.tick": POWERTOOLS,
     "poller.check": POWERTOOLS,
     "poller.relay": POWERTOOLS,
+    "poller.hunt": POWERTOOLS,
     "api.app": POWERTOOLS | PYDANTIC | {"chalice"},
 }
 """What each handler loads of others' code before its first call: all of it costs cold starts."""

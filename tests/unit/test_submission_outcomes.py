@@ -15,9 +15,10 @@ from fakes import Course, StartFault, World
 from runs.errors import ConductorUnclear, SubmissionFailed
 from runs.messages import CheckMessage
 from runs.model import ErrorCategory, PipelineRun
+from runs.outcomes import Seen, sight_of
 from runs.ports import CallEnd, NoAnswer, WorkflowExecution, WorkflowStatus
 from runs.status import PipelineMode, PipelineRunStatus
-from runs.submission import SUBMIT_LEASE, Seen, sight_of
+from runs.submission import SUBMIT_LEASE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -487,7 +488,9 @@ def test_p11_p32_a_run_that_nobody_can_resolve_is_lost_after_the_submit_deadline
     assert run.error.message == (
         f"It is not known whether the Workbench started a job for run {run.id}"
     )
-    assert world.database.strays == {run.id: run.error.message}
+    assert {run_id: noted.reason for run_id, noted in world.database.strays.items()} == {
+        run.id: run.error.message
+    }
 
 
 def test_p9_a_job_that_is_found_at_the_deadline_is_adopted_all_the_same(world: World) -> None:

@@ -115,6 +115,11 @@ class HttpConductor:
         """See `ports.Conductor`."""
         self._send("PUT", f"/api/workflow/decide/{workflow_id}", timeout=timeout)
 
+    def terminate(self, workflow_id: str, *, reason: str, timeout: timedelta) -> None:
+        """See `ports.Conductor`."""
+        path = f"/api/workflow/{workflow_id}?reason={quote(reason, safe='')}"
+        self._send("DELETE", path, timeout=timeout)
+
     def _with_its_task(self, execution: WorkflowExecution, within: _Within) -> WorkflowExecution:
         """With what the Workbench answered, where only the workflow's task can tell that."""
         if execution.status in _TOLD_WITHOUT_TASK or any(

@@ -19,7 +19,7 @@ from runs.model import (
     Progress,
     clean,
 )
-from runs.ports import ANSWER_TIME, JobStatus, NoAnswer
+from runs.ports import ANSWER_TIME, CancelAnswer, CancelEnd, JobStatus, NoAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -34,6 +34,7 @@ CONNECT_TIMEOUT_SECONDS: Final = 3.0
 LONGEST_URL: Final = 2_048
 LARGEST_COUNT: Final = 2**53
 _TOO_BUSY: Final = frozenset({429})
+_NOTHING_TO_CANCEL: Final = frozenset({404, 409})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,10 @@ class HttpWorkbench:
     def ask(self, job_ids: Sequence[str], *, within: timedelta) -> Mapping[str, JobAnswer]:
         """See `ports.Workbench`."""
         return self._runner.run(self._ask_all(job_ids, within.total_seconds()))
+
+    def cancel(self, job_ids: Sequence[str], *, within: timedelta) -> Mapping[str, CancelAnswer]:
+        """See `ports.Workbench`."""
+        return self._runner.run(self._cancel_all(job_ids, within.total_seconds()))
 
     def jobs_of(self, idempotency_key: str, *, within: timedelta) -> Sequence[str] | None:
         """See `ports.Workbench`."""
@@ -93,6 +98,21 @@ class HttpWorkbench:
         except TimeoutError:
             pass  # Who has no answer yet is left out.
         return answers
+
+    async def _cancel_all(self, job_ids: Sequence[str], within: float) -> dict[str, CancelAnswer]:
+        answers: dict[str, CancelAnswer] = {}
+        gate = asyncio.Semaphore(SIDE_BY_SIDE)
+        try:
+            async with asyncio.timeout(within):
+                await asyncio.gather(*(self._cancel_one(one, gate, answers) for one in job_ids))
+        except TimeoutError:
+            pass  # Who has no answer yet is left out.
+        return answers
+
+    async def _cancel_one(
+        self, job_id: str, gate: asyncio.Semaphore, answers: dict[str, CancelAnswer]
+    ) -> None:
+        answers[job_id] = _cancel_answer(await self._asked(gate, "POST", f"/batch/cancel/{job_id}"))
 
     async def _ask_in_bulk(
         self, job_ids: Sequence[str], gate: asyncio.Semaphore, answers: dict[str, JobAnswer]
@@ -229,6 +249,16 @@ def job_status(job_id: str, told: Any) -> JobAnswer:
         progress=_progress(told.get("progress")),
         logs_url=_url(told.get("logs_url")),
     )
+
+
+def _cancel_answer(answer: Answer | NoAnswer) -> CancelAnswer:
+    if isinstance(answer, NoAnswer):
+        return CancelAnswer(end=CancelEnd.UNCLEAR, reason=answer.reason)
+    if 200 <= answer.status < 300:
+        return CancelAnswer(end=CancelEnd.ACCEPTED)
+    nothing = answer.status in _NOTHING_TO_CANCEL
+    end = CancelEnd.NOTHING_TO_CANCEL if nothing else CancelEnd.UNCLEAR
+    return CancelAnswer(end=end, reason=_refusal(answer).reason)
 
 
 def _refusal(answer: Answer) -> NoAnswer:

@@ -1,7 +1,9 @@
 """Postgres, by SQLAlchemy Core on pg8000: the truth about runs."""
 
+from runs.adapters.postgres.breakers import PostgresBreakers
 from runs.adapters.postgres.database import Database
 from runs.adapters.postgres.pipelines import PostgresPipelines
 from runs.adapters.postgres.runs import PostgresRuns
+from runs.adapters.postgres.strays import PostgresStrays
 
-__all__ = ["Database", "PostgresPipelines", "PostgresRuns"]
+__all__ = ["Database", "PostgresBreakers", "PostgresPipelines", "PostgresRuns", "PostgresStrays"]

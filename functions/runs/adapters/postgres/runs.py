@@ -11,53 +11,30 @@ import sqlalchemy as sa
 
 from runs.adapters.postgres import statements
 from runs.adapters.postgres.database import DataRefused, RowLocked
+from runs.adapters.postgres.rows import EVENTS, RUNS, event_of, first_event, run_of
 from runs.adapters.postgres.tables import (
     idempotency_keys,
-    installation,
     pipeline_run_events,
     pipeline_runs,
-    run_observations,
+    workbench_breakers,
 )
 from runs.errors import IdempotencyKeyReused, PipelineNotFound, RunNotFound
-from runs.events import RunEvent
-from runs.model import ErrorCategory, Observation, PipelineRun, Progress, RunError
-from runs.ports import Claim, DueRun, Recorded
-from runs.status import ACTIVE, PipelineMode, PipelineRunStatus
+from runs.ports import ActiveRuns, Breaker, Claim, DueRun, Recorded
+from runs.status import ACTIVE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime, timedelta
 
     from runs.adapters.postgres.database import Database
-    from runs.model import Finding, NewRun, Transition
+    from runs.events import RunEvent
+    from runs.model import Finding, NewRun, PipelineRun, Transition
     from runs.ports import RunFilter
 
 LOG = logging.getLogger(__name__)
 
 RELAY_LOCK: Final = 7_161_916
 """The advisory lock that the one relay at work holds."""
-
-_CORRELATION_ID = (
-    sa.select(sa.cast(installation.c.namespace, sa.Text)).scalar_subquery()
-    + "-"
-    + sa.cast(pipeline_runs.c.id, sa.Text)
-)
-_COLUMNS: Final = [
-    *(column for column in pipeline_runs.c if column.name != "shard"),
-    _CORRELATION_ID.label("correlation_id"),
-    *(c for c in run_observations.c if c.name not in {"run_id", "tenant_id"}),
-    sa.extract("epoch", sa.func.runs_now() - run_observations.c.last_checked_at).label(
-        "staleness_seconds"
-    ),
-]
-_RUNS: Final = sa.select(*_COLUMNS).select_from(
-    pipeline_runs.outerjoin(run_observations, run_observations.c.run_id == pipeline_runs.c.id)
-)
-_EVENTS: Final = sa.select(
-    pipeline_run_events, pipeline_runs.c.pipeline_id, pipeline_runs.c.tags
-).select_from(
-    pipeline_run_events.join(pipeline_runs, pipeline_runs.c.id == pipeline_run_events.c.run_id)
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +61,8 @@ class PostgresRuns:
             },
         )
         if rows:
-            run = _run(rows[0])
-            return Recorded(run=run, replayed=False, events=[_first_event(run)])
+            run = run_of(rows[0])
+            return Recorded(run=run, replayed=False, events=[first_event(run)])
         return self._replay(new, route=route, key=key, fingerprint=fingerprint)
 
     def _replay(self, new: NewRun, *, route: str, key: str, fingerprint: str) -> Recorded:
@@ -104,13 +81,13 @@ class PostgresRuns:
 
     def run(self, run_id: int, *, tenant_id: str) -> PipelineRun:
         """See `ports.Runs`."""
-        statement = _RUNS.where(pipeline_runs.c.id == run_id).where(
+        statement = RUNS.where(pipeline_runs.c.id == run_id).where(
             pipeline_runs.c.tenant_id == tenant_id
         )
         rows = self.database.rows(statement)
         if not rows:
             raise RunNotFound(run_id)
-        return _run(rows[0])
+        return run_of(rows[0])
 
     def page(
         self, where: RunFilter, *, tenant_id: str, page_size: int, before: int | None
@@ -123,20 +100,20 @@ class PostgresRuns:
             conditions.append(pipeline_runs.c.status == where.status)
         if where.pipeline_id is not None:
             conditions.append(pipeline_runs.c.pipeline_id == where.pipeline_id)
-        statement = _RUNS.where(*conditions).order_by(pipeline_runs.c.id.desc()).limit(page_size)
-        return [_run(row) for row in self.database.rows(statement)]
+        statement = RUNS.where(*conditions).order_by(pipeline_runs.c.id.desc()).limit(page_size)
+        return [run_of(row) for row in self.database.rows(statement)]
 
     def history(self, run_id: int, *, tenant_id: str) -> Sequence[RunEvent]:
         """See `ports.Runs`."""
         statement = (
-            _EVENTS.where(pipeline_run_events.c.run_id == run_id)
+            EVENTS.where(pipeline_run_events.c.run_id == run_id)
             .where(pipeline_run_events.c.tenant_id == tenant_id)
             .order_by(pipeline_run_events.c.version)
         )
         rows = self.database.rows(statement)
         if not rows:
             raise RunNotFound(run_id)
-        return [_event(row) for row in rows]
+        return [event_of(row) for row in rows]
 
     def claim(self, shards: Sequence[int], *, older_than: timedelta, not_after: datetime) -> Claim:
         """See `ports.Runs`."""
@@ -152,15 +129,39 @@ class PostgresRuns:
         ]
         return Claim(shards=rows[0]["shards"], due=due, now=rows[0]["now"])
 
-    def active(self, run_ids: Iterable[int]) -> tuple[datetime, Sequence[PipelineRun]]:
+    def active(self, run_ids: Iterable[int], *, workbench: str) -> ActiveRuns:
         """See `ports.Runs`."""
         now = sa.select(sa.func.runs_now().label("now")).cte("clock")
-        chosen = _RUNS.where(
+        chosen = RUNS.where(
             pipeline_runs.c.id.in_(list(run_ids)), pipeline_runs.c.status.in_(ACTIVE)
         ).subquery()
-        statement = sa.select(now.c.now, chosen).select_from(now.outerjoin(chosen, sa.true()))
+        breaker = workbench_breakers
+        statement = sa.select(
+            now.c.now, *(breaker.c[name] for name in Breaker.__slots__), chosen
+        ).select_from(
+            now.outerjoin(breaker, breaker.c.workbench == workbench).outerjoin(chosen, sa.true())
+        )
         rows = self.database.rows(statement)
-        return rows[0]["now"], [_run(row) for row in rows if row["id"] is not None]
+        return ActiveRuns(
+            now=rows[0]["now"],
+            runs=[run_of(row) for row in rows if row["id"] is not None],
+            breaker=Breaker(**{name: rows[0][name] for name in Breaker.__slots__}),
+        )
+
+    def is_alone(self, run_id: int) -> bool:
+        """See `ports.Runs`."""
+        other = sa.select(pipeline_runs.c.id).where(
+            pipeline_runs.c.status.in_(ACTIVE),
+            pipeline_runs.c.workbench_job_id.is_not(None),
+            pipeline_runs.c.id != run_id,
+        )
+        return not self.database.rows(other.limit(1))
+
+    def pressing(self, run_ids: Sequence[int], *, outage: timedelta) -> Sequence[int]:
+        """See `ports.Runs`."""
+        listed = json.dumps(list(run_ids))
+        rows = self.database.rows(statements.PRESSING, {"run_ids": listed, "outage": outage})
+        return [row["id"] for row in rows]
 
     def take_submit_lease(self, run: PipelineRun, lease: timedelta) -> bool:
         """See `ports.Runs`."""
@@ -170,11 +171,21 @@ class PostgresRuns:
         except RowLocked:
             return False
 
+    def request_cancel(self, run_id: int, *, tenant_id: str, reason: str | None) -> PipelineRun:
+        """See `ports.Runs`."""
+        parameters = {"run_id": run_id, "tenant_id": tenant_id, "reason": reason}
+        self.database.rows(statements.REQUEST_CANCEL, parameters)
+        return self.run(run_id, tenant_id=tenant_id)
+
+    def time_out(self, run_ids: Sequence[int]) -> None:
+        """See `ports.Runs`."""
+        self.database.rows(statements.TIME_OUT, {"run_ids": json.dumps(list(run_ids))})
+
     def move(self, transitions: Sequence[Transition], *, wait: bool = False) -> Sequence[RunEvent]:
         """See `ports.Runs`."""
         changes = [_change(transition) for transition in transitions]
         statement = statements.MOVE_AND_WAIT if wait else statements.MOVE_WHAT_IS_FREE
-        return [_event(row) for row in self._all_or_each(statement, "changes", changes)]
+        return [event_of(row) for row in self._all_or_each(statement, "changes", changes)]
 
     def observe(self, findings: Sequence[Finding]) -> None:
         """See `ports.Runs`."""
@@ -197,7 +208,9 @@ class PostgresRuns:
 
     def unpublished(self, limit: int) -> Sequence[RunEvent]:
         """See `ports.Runs`."""
-        return [_event(row) for row in self.database.rows(statements.UNPUBLISHED, {"most": limit})]
+        return [
+            event_of(row) for row in self.database.rows(statements.UNPUBLISHED, {"most": limit})
+        ]
 
     def mark_published(self, events: Sequence[RunEvent]) -> None:
         """See `ports.Runs`."""
@@ -219,7 +232,7 @@ class PostgresRuns:
 
 
 def _change(transition: Transition) -> dict[str, object]:
-    error = transition.error
+    error, stray = transition.error, transition.stray
     return {
         "run_id": transition.run_id,
         "seen_version": transition.seen_version,
@@ -231,7 +244,8 @@ def _change(transition: Transition) -> dict[str, object]:
         "error_category": error.category if error else None,
         "error_message": error.message if error else None,
         "output": transition.output,
-        "stray_reason": transition.stray_reason,
+        "stray_reason": stray.reason if stray else None,
+        "stray_job_ids": stray.job_ids if stray else None,
     }
 
 
@@ -244,88 +258,6 @@ def _found(finding: Finding) -> dict[str, object]:
         "progress_total": progress.total if progress else None,
         "logs_url": finding.logs_url,
         "trouble": finding.trouble,
+        "unknown_job": finding.unknown_job,
         "next_check_at": next_check_at.isoformat() if next_check_at else None,
     }
-
-
-def _run(row: Mapping[str, Any]) -> PipelineRun:
-    error = None
-    if row["error_message"] is not None:
-        category = ErrorCategory(row["error_category"])
-        error = RunError(row["error_code"], category, row["error_message"])
-    return PipelineRun(
-        id=row["id"],
-        tenant_id=row["tenant_id"],
-        pipeline_id=row["pipeline_id"],
-        mode=PipelineMode(row["mode"]),
-        status=PipelineRunStatus(row["status"]),
-        version=row["version"],
-        workflow_name=row["workflow_name"],
-        workflow_version=row["workflow_version"],
-        correlation_id=row["correlation_id"],
-        workbench_job_id=row["workbench_job_id"],
-        conductor_workflow_id=row["conductor_workflow_id"],
-        error=error,
-        user_storage_input_path_prefix=row["user_storage_input_path_prefix"],
-        user_storage_output_path_prefix=row["user_storage_output_path_prefix"],
-        user_storage_report_path_prefix=row["user_storage_report_path_prefix"],
-        parameters=row["parameters"],
-        tags=row["tags"],
-        retry_of=row["retry_of"],
-        output=row["output"],
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
-        started_at=row["started_at"],
-        completed_at=row["completed_at"],
-        cancel_requested_at=row["cancel_requested_at"],
-        submit_lease_until=row["submit_lease_until"],
-        submit_attempts=row["submit_attempts"],
-        next_check_at=row["next_check_at"],
-        observation=_observation(row),
-    )
-
-
-def _observation(row: Mapping[str, Any]) -> Observation:
-    """What checks have seen; nothing for a run that was just written or never checked."""
-    if row.get("consecutive_failures") is None:
-        return Observation()
-    progress = None
-    if row["progress_done"] is not None and row["progress_total"] is not None:
-        progress = Progress(row["progress_done"], row["progress_total"])
-    staleness = row["staleness_seconds"]
-    return Observation(
-        last_checked_at=row["last_checked_at"],
-        upstream_status=row["upstream_status"],
-        progress=progress,
-        logs_url=row["logs_url"],
-        consecutive_failures=row["consecutive_failures"],
-        last_error=row["last_error"],
-        staleness_seconds=None if staleness is None else float(staleness),
-    )
-
-
-def _event(row: Mapping[str, Any]) -> RunEvent:
-    previous = row["previous_status"]
-    return RunEvent(
-        run_id=row["run_id"],
-        pipeline_id=row["pipeline_id"],
-        version=row["version"],
-        previous_status=PipelineRunStatus(previous) if previous else None,
-        status=PipelineRunStatus(row["status"]),
-        at=row["at"],
-        error_message=row["error"],
-        tags=row["tags"],
-    )
-
-
-def _first_event(run: PipelineRun) -> RunEvent:
-    return RunEvent(
-        run_id=run.id,
-        pipeline_id=run.pipeline_id,
-        version=run.version,
-        previous_status=None,
-        status=run.status,
-        at=run.created_at,
-        error_message=None,
-        tags=run.tags,
-    )

@@ -34,12 +34,13 @@ RECORD = _statement(
         INSERT INTO pipeline_runs (
             id, tenant_id, pipeline_id, mode, workflow_name, workflow_version,
             user_storage_input_path_prefix, user_storage_output_path_prefix,
-            user_storage_report_path_prefix, parameters, tags,
+            user_storage_report_path_prefix, parameters, tags, timeout_seconds, retry_of,
             submit_lease_until, submit_attempts)
         SELECT
             run_id, tenant_id, id, mode, workflow_name, workflow_version,
             :input_path_prefix, :output_path_prefix,
             :report_path_prefix, CAST(:parameters AS jsonb), CAST(:tags AS jsonb),
+            :timeout_seconds, :retry_of,
             runs_now() + :lease, CASE WHEN :lease IS NULL THEN 0 ELSE 1 END
         FROM new JOIN keyed USING (run_id)
         RETURNING *
@@ -60,6 +61,8 @@ RECORD = _statement(
     report_path_prefix=sa.Text(),
     parameters=sa.Text(),
     tags=sa.Text(),
+    timeout_seconds=sa.Integer(),
+    retry_of=sa.BigInteger(),
     lease=sa.Interval(),
 )
 """Writes a run, its key, its first event and its lease; no row if the key or no pipeline exists."""
@@ -70,7 +73,7 @@ MOVE = """
             run_id bigint, seen_version integer, seen_status pipeline_run_status,
             path pipeline_run_status[], workbench_job_id text, conductor_workflow_id text,
             error_code text, error_category text, error_message text, output jsonb,
-            stray_reason text)
+            stray_reason text, stray_job_ids jsonb)
     ), taken AS (
         SELECT run.id FROM pipeline_runs run JOIN change ON run.id = change.run_id
             AND run.version = change.seen_version AND run.status = change.seen_status
@@ -98,7 +101,7 @@ MOVE = """
             AND run.version = change.seen_version AND run.status = change.seen_status
         RETURNING run.id AS run_id, run.tenant_id, run.pipeline_id, run.tags, run.updated_at,
             change.seen_version, change.seen_status, change.path, change.error_message,
-            change.stray_reason
+            change.stray_reason, change.stray_job_ids
     ), event AS (
         INSERT INTO pipeline_run_events (
             run_id, version, tenant_id, previous_status, status, at, error)
@@ -108,9 +111,12 @@ MOVE = """
         FROM moved CROSS JOIN LATERAL generate_series(1, cardinality(path)) AS step
         RETURNING run_id, version, previous_status, status, at, error
     ), stray AS (
-        INSERT INTO stray_checks (run_id, tenant_id, reason)
-        SELECT run_id, tenant_id, stray_reason FROM moved WHERE stray_reason IS NOT NULL
-        ON CONFLICT DO NOTHING
+        INSERT INTO stray_checks AS noted (run_id, tenant_id, reason, job_ids)
+        SELECT run_id, tenant_id, stray_reason, stray_job_ids FROM moved
+        WHERE stray_reason IS NOT NULL
+        ON CONFLICT (run_id) DO UPDATE SET
+            reason = EXCLUDED.reason, job_ids = noted.job_ids || EXCLUDED.job_ids,
+            created_at = EXCLUDED.created_at, looks = 0, next_look_at = EXCLUDED.next_look_at
     )
     SELECT event.*, moved.pipeline_id, moved.tags
     FROM event JOIN moved USING (run_id) ORDER BY run_id, version
@@ -124,7 +130,7 @@ OBSERVE = _statement(
     WITH finding AS MATERIALIZED (
         SELECT * FROM jsonb_to_recordset(CAST(:findings AS jsonb)) AS finding (
             run_id bigint, upstream_status text, progress_done bigint, progress_total bigint,
-            logs_url text, trouble text, next_check_at timestamptz)
+            logs_url text, trouble text, unknown_job boolean, next_check_at timestamptz)
     ), taken AS (
         SELECT run.id FROM pipeline_runs run JOIN finding ON run.id = finding.run_id
         WHERE run.next_check_at IS DISTINCT FROM finding.next_check_at
@@ -135,10 +141,11 @@ OBSERVE = _statement(
     )
     INSERT INTO run_observations AS seen (
         run_id, tenant_id, last_checked_at, upstream_status, progress_done, progress_total,
-        logs_url, consecutive_failures, last_error)
+        logs_url, consecutive_failures, last_error, unknown_since, unknown_count)
     SELECT run_id, run.tenant_id, CASE WHEN trouble IS NULL THEN runs_now() END,
         upstream_status, progress_done, progress_total, logs_url,
-        CASE WHEN trouble IS NULL THEN 0 ELSE 1 END, trouble
+        CASE WHEN trouble IS NULL THEN 0 ELSE 1 END, trouble,
+        CASE WHEN unknown_job THEN runs_now() END, CASE WHEN unknown_job THEN 1 ELSE 0 END
     FROM finding JOIN pipeline_runs run ON run.id = finding.run_id
     ORDER BY run_id
     ON CONFLICT (run_id) DO UPDATE SET
@@ -149,7 +156,11 @@ OBSERVE = _statement(
         logs_url = COALESCE(EXCLUDED.logs_url, seen.logs_url),
         consecutive_failures = CASE WHEN EXCLUDED.last_error IS NULL THEN 0
             ELSE seen.consecutive_failures + 1 END,
-        last_error = EXCLUDED.last_error
+        last_error = EXCLUDED.last_error,
+        unknown_since = CASE WHEN EXCLUDED.last_error IS NOT NULL
+            THEN COALESCE(seen.unknown_since, EXCLUDED.unknown_since) END,
+        unknown_count = CASE WHEN EXCLUDED.last_error IS NOT NULL
+            THEN seen.unknown_count + EXCLUDED.unknown_count ELSE 0 END
     """,
     findings=sa.Text(),
 )
@@ -189,12 +200,153 @@ TAKE_SUBMIT_LEASE = _statement(
     SET submit_lease_until = runs_now() + :lease, submit_attempts = submit_attempts + 1
     WHERE id = :run_id AND status = 'CREATED' AND version = :version
         AND (submit_lease_until IS NULL OR submit_lease_until <= runs_now())
+        AND (cancel_requested_at IS NULL OR submit_attempts > 0)
     RETURNING id
     """,
     run_id=sa.BigInteger(),
     version=sa.Integer(),
     lease=sa.Interval(),
 )
+
+REQUEST_CANCEL = _statement(
+    """
+    UPDATE pipeline_runs SET cancel_requested_at = GREATEST(runs_now(), updated_at),
+        cancel_cause = 'USER', cancel_reason = :reason
+    WHERE id = :run_id AND tenant_id = :tenant_id AND cancel_requested_at IS NULL
+        AND status IN ('CREATED', 'SUBMITTED', 'RUNNING')
+    """,
+    run_id=sa.BigInteger(),
+    tenant_id=sa.Text(),
+    reason=sa.Text(),
+)
+
+TIME_OUT = _statement(
+    """
+    WITH taken AS (
+        SELECT id FROM pipeline_runs
+        WHERE id IN (SELECT CAST(value AS bigint)
+                FROM jsonb_array_elements_text(CAST(:run_ids AS jsonb)))
+            AND cancel_requested_at IS NULL AND status IN ('SUBMITTED', 'RUNNING')
+            AND runs_now() >= started_at + make_interval(secs => timeout_seconds)
+        ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+    )
+    UPDATE pipeline_runs run
+    SET cancel_requested_at = GREATEST(runs_now(), updated_at), cancel_cause = 'TIMEOUT'
+    FROM taken WHERE run.id = taken.id
+    """,
+    run_ids=sa.Text(),
+)
+"""Marks runs whose time-out is over to be cancelled; a locked row is left to the next check."""
+
+PRESSING = _statement(
+    """
+    SELECT id FROM pipeline_runs
+    WHERE id IN (SELECT CAST(value AS bigint)
+            FROM jsonb_array_elements_text(CAST(:run_ids AS jsonb)))
+        AND (workbench_job_id IS NULL OR cancel_requested_at IS NOT NULL
+            OR runs_now() >= started_at + make_interval(secs => timeout_seconds) + :outage)
+    ORDER BY id
+    """,
+    run_ids=sa.Text(),
+    outage=sa.Interval(),
+)
+"""Which runs are checked though the Workbench's breaker is open."""
+
+ANSWERED = _statement(
+    """
+    INSERT INTO workbench_breakers AS breaker (workbench, last_valid_at)
+    VALUES (:workbench, runs_now())
+    ON CONFLICT (workbench) DO UPDATE SET
+        last_valid_at = GREATEST(breaker.last_valid_at, EXCLUDED.last_valid_at),
+        failing_since = NULL, opened_at = NULL, probe_at = NULL,
+        closed_at = CASE WHEN breaker.opened_at IS NULL THEN breaker.closed_at ELSE runs_now() END
+    """,
+    workbench=sa.Text(),
+)
+"""Notes a valid answer and closes the breaker."""
+
+FAILED = _statement(
+    """
+    INSERT INTO workbench_breakers AS breaker (workbench, failing_since)
+    VALUES (:workbench, runs_now())
+    ON CONFLICT (workbench) DO UPDATE SET
+        failing_since = COALESCE(breaker.failing_since, runs_now()),
+        opened_at = CASE
+            WHEN breaker.opened_at IS NOT NULL THEN breaker.opened_at
+            WHEN breaker.failing_since <= runs_now() - INTERVAL '60 seconds' AND (
+                SELECT failed >= having_job AND (having_job > 1 OR NOT :only_unknown) FROM (
+                    SELECT
+                        (SELECT count(*) FROM (
+                            SELECT 1 FROM pipeline_runs run JOIN run_observations seen
+                                ON seen.run_id = run.id AND seen.consecutive_failures > 0
+                            WHERE run.status IN ('SUBMITTED', 'RUNNING')
+                                AND run.workbench_job_id IS NOT NULL LIMIT 10) AS ten) AS failed,
+                        (SELECT count(*) FROM (
+                            SELECT 1 FROM pipeline_runs run
+                            WHERE run.status IN ('SUBMITTED', 'RUNNING')
+                                AND run.workbench_job_id IS NOT NULL LIMIT 10) AS ten) AS having_job
+                ) AS fleet)
+            THEN runs_now() END
+    WHERE breaker.last_valid_at IS NULL
+        OR breaker.last_valid_at <= runs_now() - INTERVAL '5 seconds'
+    """,
+    workbench=sa.Text(),
+    only_unknown=sa.Boolean(),
+)
+"""Notes failures, and opens the breaker if there is reason; it counts to ten at most."""
+
+PROBES = _statement(
+    """
+    WITH turn AS (
+        UPDATE workbench_breakers SET probe_at = runs_now() + :every
+        WHERE workbench = :workbench AND opened_at IS NOT NULL
+            AND (probe_at IS NULL OR probe_at <= runs_now())
+        RETURNING workbench
+    )
+    SELECT probe.id FROM turn CROSS JOIN LATERAL (
+        SELECT id, next_check_at FROM pipeline_runs
+        WHERE status IN ('SUBMITTED', 'RUNNING') AND workbench_job_id IS NOT NULL
+            AND cancel_requested_at IS NULL AND next_check_at <= runs_now()
+        ORDER BY next_check_at, id LIMIT :most
+    ) AS probe
+    ORDER BY probe.next_check_at, probe.id
+    """,
+    workbench=sa.Text(),
+    every=sa.Interval(),
+    most=sa.Integer(),
+)
+"""Takes the turn to probe, and says whom: `next_check_at` is when a run in trouble was last asked.
+
+Runs to be cancelled are left out, for they are asked in any case.
+"""
+
+STRAYS_DUE = _statement(
+    """
+    WITH due AS (
+        SELECT run_id FROM stray_checks WHERE next_look_at <= runs_now()
+        ORDER BY next_look_at LIMIT :most FOR NO KEY UPDATE SKIP LOCKED
+    )
+    UPDATE stray_checks noted SET next_look_at = runs_now() + INTERVAL '1 minute'
+    FROM due WHERE noted.run_id = due.run_id
+    RETURNING noted.run_id, noted.job_ids, noted.looks, noted.created_at AS noted_at,
+        runs_now() AS now
+    """,
+    most=sa.Integer(),
+)
+
+STRAY_LOOKED = _statement(
+    """
+    UPDATE stray_checks SET looks = looks + 1, jobs_cancelled = jobs_cancelled + :cancelled,
+        next_look_at = :next_look_at
+    WHERE run_id = :run_id AND looks = :looks AND created_at = :noted_at
+    """,
+    run_id=sa.BigInteger(),
+    looks=sa.SmallInteger(),
+    noted_at=_MOMENT,
+    cancelled=sa.Integer(),
+    next_look_at=_MOMENT,
+)
+"""Notes a look, unless the note was renewed meanwhile."""
 
 UNPUBLISHED = _statement(
     """

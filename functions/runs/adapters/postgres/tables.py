@@ -66,7 +66,10 @@ pipeline_runs = sa.Table(
     sa.Column("completed_at", _MOMENT),
     sa.Column("created_at", _MOMENT, nullable=False, server_default=_NOW),
     sa.Column("updated_at", _MOMENT, nullable=False, server_default=_NOW),
+    sa.Column("timeout_seconds", sa.Integer, nullable=False, server_default="604800"),
     sa.Column("cancel_requested_at", _MOMENT),
+    sa.Column("cancel_cause", sa.String(16)),
+    sa.Column("cancel_reason", sa.Text),
     sa.Column("submit_lease_until", _MOMENT),
     sa.Column("submit_attempts", sa.SmallInteger, nullable=False, server_default="0"),
     sa.Column("next_check_at", _MOMENT),
@@ -85,6 +88,8 @@ run_observations = sa.Table(
     sa.Column("logs_url", sa.Text),
     sa.Column("consecutive_failures", sa.Integer, nullable=False, server_default="0"),
     sa.Column("last_error", sa.Text),
+    sa.Column("unknown_since", _MOMENT),
+    sa.Column("unknown_count", sa.Integer, nullable=False, server_default="0"),
 )
 
 pipeline_run_events = sa.Table(
@@ -108,4 +113,28 @@ idempotency_keys = sa.Table(
     sa.Column("key", sa.String(255), primary_key=True),
     sa.Column("fingerprint", sa.Text, nullable=False),
     sa.Column("run_id", sa.BigInteger, nullable=False),
+)
+
+workbench_breakers = sa.Table(
+    "workbench_breakers",
+    metadata,
+    sa.Column("workbench", sa.Text, primary_key=True),
+    sa.Column("last_valid_at", _MOMENT),
+    sa.Column("failing_since", _MOMENT),
+    sa.Column("opened_at", _MOMENT),
+    sa.Column("closed_at", _MOMENT),
+    sa.Column("probe_at", _MOMENT),
+)
+
+stray_checks = sa.Table(
+    "stray_checks",
+    metadata,
+    sa.Column("run_id", sa.BigInteger, primary_key=True),
+    _tenant(),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("created_at", _MOMENT, nullable=False, server_default=_NOW),
+    sa.Column("job_ids", postgresql.JSONB, nullable=False, server_default="[]"),
+    sa.Column("looks", sa.SmallInteger, nullable=False, server_default="0"),
+    sa.Column("next_look_at", _MOMENT, server_default=sa.text("runs_now() + INTERVAL '1 minute'")),
+    sa.Column("jobs_cancelled", sa.Integer, nullable=False, server_default="0"),
 )
