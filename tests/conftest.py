@@ -17,13 +17,30 @@ if TYPE_CHECKING:
     import pytest
 
 TESTS = Path(__file__).parent
-MARKED_FOLDERS = {"unit", "contract", "e2e"}
+MARKED_FOLDERS = {"unit", "contract", "e2e", "faults", "model"}
+MODEL_PARTS = 20
 
 # Else the reference Workbench's pictures would leave a cache in the home folder.
 os.environ.setdefault("MPLCONFIGDIR", str(TESTS.parent / ".local" / "matplotlib"))
 
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("same")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How long the model is run, and from where it begins."""
+    parser.addoption("--histories", type=int, default=200, help="of the model, all in all")
+    parser.addoption("--model-seed", type=int, default=0, help="another one, other histories")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The model's histories in parts, so that processes can share them."""
+    if "model_seed" in metafunc.fixturenames:
+        histories = metafunc.config.getoption("histories")
+        first = metafunc.config.getoption("model_seed") * MODEL_PARTS
+        each = -(-histories // MODEL_PARTS)
+        parts = [(first + part, each) for part in range(MODEL_PARTS)]
+        metafunc.parametrize(("model_seed", "histories"), parts)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -39,6 +56,8 @@ class TogetherByParts(LoadScopeScheduling):  # type: ignore[misc]  # xdist has n
 
     def _split_scope(self, nodeid: str) -> str:
         file = PurePosixPath(nodeid.partition("::")[0])
+        if file.parent.name == "model":
+            return nodeid
         return str(file if file.parent.name == "unit" else file.parent)
 
 

@@ -564,6 +564,11 @@ class MemoryTickQueue:
         self.sent.append((message, delay_seconds))
         self.waiting.append((message, self.time() + delay_seconds))
 
+    @property
+    def next_due_at(self) -> float:
+        """When the next message is delivered; infinite for an empty queue."""
+        return min((due_at for _, due_at in self.waiting), default=math.inf)
+
     def take(self) -> list[TickMessage]:
         """The messages that are due; they are gone then."""
         due = [message for message, due_at in self.waiting if due_at <= self.time()]
@@ -766,7 +771,7 @@ class World:
     def go_on(self, seconds: float) -> None:
         """Lets so much time pass with everything working: schedule, ticks, both queues, relay.
 
-        It goes on from whole second to whole second.
+        It goes on to the whole second at which the next thing is due.
         """
         end = self.time() + seconds
         while self.time() < end:
@@ -777,7 +782,14 @@ class World:
                 self.hunt()
             self.sweep()
             self.deliver()
-            self.time.advance(math.floor(self.time()) + 1 - self.time())
+            next_second = math.floor(self.time()) + 1
+            due = math.ceil(min(self._next_due_at, end))
+            self.time.advance(max(next_second, due) - self.time())
+
+    @property
+    def _next_due_at(self) -> float:
+        queues = (self.check_queue, self.retry_queue, self.tick_queue)
+        return min((self._minutes + 1) * 60, *(queue.next_due_at for queue in queues))
 
     def restart(self) -> None:
         """After a Crash: what the process held ends with it."""

@@ -156,6 +156,7 @@ class MemoryDatabase:
         breakers: By Workbench.
         probe_at: When the next probes may be taken, by Workbench.
         relay: Who holds the relay's lock.
+        refused: Transitions that a constraint or trigger of the table refused.
     """
 
     time: FakeTime = field(default_factory=FakeTime)
@@ -174,6 +175,7 @@ class MemoryDatabase:
     probe_at: dict[str, datetime] = field(default_factory=dict)
     polled: dict[int, datetime] = field(default_factory=lambda: dict.fromkeys(range(SHARDS), NEVER))
     relay: object = None
+    refused: list[str] = field(default_factory=list)
 
     @property
     def now(self) -> datetime:
@@ -499,6 +501,7 @@ class MemoryRuns:
         broken = broken_fence(row, moved) if _is_storable(change) else "unstorable text"
         if broken:
             LOG.error("data_refused", extra={"run_id": row.id, "error": broken})
+            self.database.refused.append(f"run {row.id}: {broken}")
             return []
         events = [
             RunEvent(

@@ -200,29 +200,36 @@ class Checking:
         if overdue:
             LOG.warning("runs_timed_out", extra={"run_ids": sorted(overdue)})
             self.runs.time_out(sorted(overdue))
-        self._cancel(
-            [
-                look.run
-                for look in going_on
-                if look.run.cancel_requested_at or look.run.id in overdue
-            ],
-            batch,
-        )
-        return [
-            look if look.transition else replace(look, transition=given_up(look.run, now=batch.now))
-            for look in looks
+        to_end = [
+            look.run for look in going_on if look.run.cancel_requested_at or look.run.id in overdue
         ]
+        accepted = self._cancel(to_end, batch)
 
-    def _cancel(self, runs: Sequence[PipelineRun], batch: _Batch) -> None:
-        """Tells the Workbench, once more at each check until the job has ended."""
-        by_job = {run.workbench_job_id: run for run in runs if run.workbench_job_id}
+        def in_time(look: Look) -> Look:
+            if look.transition:
+                return look
+            end = given_up(look.run, now=batch.now, accepted=look.run.id in accepted)
+            return replace(look, transition=end)
+
+        return [in_time(look) for look in looks]
+
+    def _cancel(self, runs: Sequence[PipelineRun], batch: _Batch) -> set[int]:
+        """Tells the Workbench, once more at each check until the job has ended.
+
+        Returns:
+            The runs whose cancel it accepted.
+        """
+        by_job = {run.workbench_job_id: run.id for run in runs if run.workbench_job_id}
         if not by_job:
-            return
+            return set()
         answers = self.workbench.cancel(list(by_job), within=self._left(batch))
         for job_id, answer in answers.items():
-            told = {"run_id": by_job[job_id].id, "end": answer.end, "reason": answer.reason}
+            told = {"run_id": by_job[job_id], "end": answer.end, "reason": answer.reason}
             level = logging.WARNING if answer.end is CancelEnd.UNCLEAR else logging.INFO
             LOG.log(level, "cancel_carried", extra=told)
+        return {
+            by_job[job_id] for job_id, answer in answers.items() if answer.end is CancelEnd.ACCEPTED
+        }
 
     def _left(self, batch: _Batch) -> timedelta:
         return timedelta(seconds=max(0.0, batch.deadline - self.clock()))

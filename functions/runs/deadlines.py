@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 CANCEL_DEADLINE: Final = timedelta(minutes=15)
 """What the Workbench has to confirm a cancel."""
+CONFIRMATION_TIME: Final = timedelta(minutes=1)
+"""What it has beyond that to confirm a cancel which it accepted at the last moment."""
 LOSS_ANSWERS: Final = 5
 LOSS_AFTER: Final = timedelta(minutes=15)
 LONGEST_OUTAGE: Final = timedelta(hours=24)
@@ -45,14 +47,20 @@ def timed_out(run: PipelineRun, and_now: str) -> RunError:
     return RunError("run_timed_out", ErrorCategory.TIMEOUT, message)
 
 
-def given_up(run: PipelineRun, *, now: datetime) -> Transition | None:
+def given_up(run: PipelineRun, *, now: datetime, accepted: bool = False) -> Transition | None:
     """The end of a run that stays active though it should have ended; None while it may.
 
     Its job may still run, so it is noted as a stray one.
+
+    Args:
+        run: as it was read.
+        now: the database's time.
+        accepted: the Workbench has just now accepted a cancel.
     """
     error = None
     if run.cancel_requested_at:
-        if now >= run.cancel_requested_at + CANCEL_DEADLINE:
+        deadline = CANCEL_DEADLINE + (CONFIRMATION_TIME if accepted else timedelta(0))
+        if now >= run.cancel_requested_at + deadline:
             error = _unconfirmed(run)
     elif run.times_out_at and now >= run.times_out_at + LONGEST_OUTAGE:
         error = timed_out(run, "the Workbench can't be asked about its job, which may still run")
