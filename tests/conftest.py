@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pytest
 
 TESTS = Path(__file__).parent
+pytest_plugins = ["real_parts"]
 MARKED_FOLDERS = {"unit", "contract", "e2e", "faults", "model"}
 MODEL_PARTS = 20
 

@@ -1,6 +1,7 @@
-"""Real parts for contract tests, started when first asked for, once for all tests of a run.
+"""Real parts for tests, started when first asked for, once for all tests of a process.
 
-Each test finds a database without a row in it, with the newest schema.
+Each test finds a database without a row in it, with the newest schema. A part may be killed; `up`
+brings it back.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ import os
 import secrets
 import socket
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
+import psutil
 import pytest
 import sqlalchemy as sa
 
@@ -19,22 +22,30 @@ from infra.local.conductor_server import ConductorServer
 from infra.local.down import down
 from infra.local.layout import Layout
 from infra.local.parts.conductor import Conductor
+from infra.local.parts.localstack import LocalStack
 from infra.local.parts.postgres import DATABASE, Postgres
+from infra.local.processes import read_record
 from infra.local.steps import Halt
 from infra.local.supervisor import bring_up
 from infra.migrate import migrate
 from infra.register import register
+from runs_stores import MemoryStore, PostgresStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from infra.local.parts.part import Part
+    from runs_stores import Store
 
 NUMBERS: Final = count(1)
+REGION: Final = "eu-central-1"
+DEADLINE_SECONDS: Final = 20
+"""What never takes this long unless something is wrong."""
 AS_MIGRATED: Final = """
     DO $$ BEGIN
-        DELETE FROM workbench_breakers; DELETE FROM stray_checks; DELETE FROM idempotency_keys; DELETE FROM run_observations;
-        DELETE FROM pipeline_run_events; DELETE FROM pipeline_runs; DELETE FROM pipelines;
+        DELETE FROM workbench_breakers; DELETE FROM stray_checks; DELETE FROM idempotency_keys;
+        DELETE FROM run_observations; DELETE FROM pipeline_run_events;
+        DELETE FROM pipeline_runs; DELETE FROM pipelines;
         PERFORM setval(pg_get_serial_sequence('pipelines', 'id'), 1, false);
         PERFORM setval(pg_get_serial_sequence('pipeline_runs', 'id'), 1, false);
         UPDATE poll_shards SET last_polled_at = '-infinity';
@@ -49,30 +60,64 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
+@dataclass(frozen=True)
+class RealPart:
+    """A part of the local stack in a folder of its own."""
+
+    part: Part
+    layout: Layout
+
+    @property
+    def url(self) -> str:
+        """The same after every start."""
+        return self.part.url
+
+    def up(self) -> None:
+        """Starts it, or finds it running."""
+        bring_up(self.part, self.layout, Halt(), lambda _: None)
+
+    def kill(self) -> None:
+        """Ends all its processes at once, as a crash of the machine would."""
+        record = read_record(self.layout, self.part.name)
+        assert record is not None
+        parent = psutil.Process(record.pid)
+        family = [parent, *parent.children(recursive=True)]
+        for process in family:
+            process.kill()
+        psutil.wait_procs(family, timeout=DEADLINE_SECONDS)
+
+
 @contextmanager
-def running(part: Part, layout: Layout) -> Iterator[None]:
+def running(part: Part, layout: Layout) -> Iterator[RealPart]:
     """A part of the local stack, while it is needed."""
+    real = RealPart(part, layout)
     try:
-        bring_up(part, layout, Halt(), lambda _: None)
-        yield
+        real.up()
+        yield real
     finally:
         assert down(layout) == 0
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sa.URL]:
+def postgres_part(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPart]:
     """A server, and in it the migrated database that others are copied from."""
     layout = Layout(tmp_path_factory.mktemp("postgres"))
     server = Postgres(
         layout=layout, environment=os.environ, port=free_port(), password=secrets.token_hex(16)
     )
-    with running(server, layout):
-        url = sa.make_url(server.url)
-        # What is thrown away needs not survive.
-        execute(url.set(database="postgres"), "ALTER SYSTEM SET fsync = off")
-        execute(url.set(database="postgres"), "SELECT pg_reload_conf()")
+    with running(server, layout) as real:
         migrate(server.url)
-        yield url
+        yield real
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres_part: RealPart) -> sa.URL:
+    """The server's migrated database."""
+    url = sa.make_url(postgres_part.url)
+    # What is thrown away needs not survive.
+    execute(url.set(database="postgres"), "ALTER SYSTEM SET fsync = off")
+    execute(url.set(database="postgres"), "SELECT pg_reload_conf()")
+    return url
 
 
 @pytest.fixture
@@ -98,6 +143,17 @@ def database_url(_shared_database: sa.Engine) -> Iterator[sa.URL]:
         connection.execute(sa.text(AS_MIGRATED))
 
 
+@pytest.fixture(params=["memory", "postgres"])
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """Either store: what the ports promise, both keep."""
+    if request.param == "memory":
+        yield MemoryStore()
+        return
+    postgres = PostgresStore(request.getfixturevalue("database_url"))
+    yield postgres
+    postgres.close()
+
+
 @contextmanager
 def new_database(server: sa.URL) -> Iterator[sa.URL]:
     """A copy of the migrated database."""
@@ -108,7 +164,7 @@ def new_database(server: sa.URL) -> Iterator[sa.URL]:
 
 
 @pytest.fixture(scope="session")
-def conductor_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def conductor_part(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPart]:
     """A server that knows our workflows."""
     layout = Layout(tmp_path_factory.mktemp("conductor"))
     server = Conductor(
@@ -117,9 +173,24 @@ def conductor_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         port=free_port(),
         server=ConductorServer.in_cache(),
     )
-    with running(server, layout):
+    with running(server, layout) as real:
         register(server.url)
-        yield server.url
+        yield real
+
+
+@pytest.fixture(scope="session")
+def conductor_url(conductor_part: RealPart) -> str:
+    """Its address."""
+    return conductor_part.url
+
+
+@pytest.fixture(scope="session")
+def aws_part(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPart]:
+    """AWS on this machine, with nothing in it."""
+    layout = Layout(tmp_path_factory.mktemp("aws"))
+    server = LocalStack(layout=layout, environment=os.environ, port=free_port(), region=REGION)
+    with running(server, layout) as real:
+        yield real
 
 
 def execute(url: sa.URL, statement: str) -> None:
