@@ -9,7 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from runs.settings import (
@@ -62,6 +62,7 @@ class Wiring:
             environment: the variables that the settings are read from; None: the process's own.
         """
         self._environment = environment
+        self._clients: dict[str, Any] = {}
 
     # -- use cases --------------------------------------------------------------------------------
 
@@ -198,19 +199,39 @@ class Wiring:
         """The check or the retry queue."""
         from runs.adapters.sqs import SqsCheckQueue
 
-        return SqsCheckQueue(partial(_client, "sqs"), url)
+        return SqsCheckQueue(partial(self.aws, "sqs"), url)
 
     def tick_queue(self, url: str) -> TickQueue:
         """The tick queue."""
         from runs.adapters.sqs import SqsTickQueue
 
-        return SqsTickQueue(partial(_client, "sqs"), url)
+        return SqsTickQueue(partial(self.aws, "sqs"), url)
 
     def event_bus(self, name: str) -> EventBus:
         """The bus of this name."""
         from runs.adapters.eventbridge import EventBridgeBus
 
-        return EventBridgeBus(partial(_client, "events"), name)
+        return EventBridgeBus(partial(self.aws, "events"), name)
+
+    def aws(self, service: str) -> Any:
+        """AWS's client of this name: short time-outs, for the next sweep is the retry."""
+        if service not in self._clients:
+            import boto3  # 332 ms
+            from botocore.config import Config
+
+            config = Config(
+                connect_timeout=2,
+                read_timeout=5,
+                retries={"mode": "standard", "max_attempts": 2},
+                max_pool_connections=10,
+            )
+            make: Any = boto3.client  # noqa: TID251  # the one place
+            self._clients[service] = make(service, config=config, **self.aws_endpoint())
+        return self._clients[service]
+
+    def aws_endpoint(self) -> dict[str, str]:
+        """Where AWS is, if boto3 isn't to find out by itself."""
+        return {}
 
     def pause(self, seconds: float) -> None:
         """`ports.Pause`: all waiting goes through it."""
@@ -252,12 +273,17 @@ class Wiring:
 
         return Publishing(self.runs, self.event_bus(bus_name))
 
+    def _secret_url(self, arn: str) -> str:
+        from runs.adapters.secrets import database_url
+
+        return database_url(self.aws("secretsmanager"), arn)
+
     @cached_property
     def _database(self) -> Any:
         from runs.adapters.postgres import Database
 
         settings = Settings.from_environment(self._environment)
-        url = partial(_secret_url, settings.database_secret_arn)
+        url = partial(self._secret_url, settings.database_secret_arn)
         return Database(
             (lambda: settings.database_url) if settings.database_url else url,
             application_name="pipeline-runs",
@@ -280,25 +306,3 @@ def using(other: Wiring) -> Iterator[None]:
         yield
     finally:
         _wirings.pop()
-
-
-def _secret_url(arn: str) -> str:
-    from runs.adapters.secrets import database_url
-
-    return database_url(_client("secretsmanager"), arn)
-
-
-@cache
-def _client(service: str) -> Any:
-    """AWS's client of this name: short time-outs, for the next sweep is the retry."""
-    import boto3  # 332 ms
-    from botocore.config import Config
-
-    config = Config(
-        connect_timeout=2,
-        read_timeout=5,
-        retries={"mode": "standard", "max_attempts": 2},
-        max_pool_connections=10,
-    )
-    make: Any = boto3.client  # noqa: TID251  # the one place; its overloads list every service
-    return make(service, config=config)
