@@ -7,7 +7,7 @@ DEV := .local/envs/dev/bin
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.local/pycache
 
 .DEFAULT_GOAL := help
-.PHONY: help run test up down logs status lint format unit contract e2e prove lock deploy
+.PHONY: help run test up down logs status verify model faults lint format unit contract e2e prove lock deploy
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,15 @@ logs: stack-env ## Follow the logs (PART=conductor: of one part)
 test: dev-env ## Lint, then all tests but the long proofs
 	@$(MAKE) --no-print-directory lint
 	@$(DEV)/python -m pytest -n 3
+
+verify: stack-env ## Check the invariants of the running stack (EVERY=1: also of what is rare)
+	@.local/envs/stack/bin/python -m infra.verify $(if $(EVERY),--everything)
+
+model: dev-env ## 10,000 random histories of the whole service (HISTORIES=n, SEED=n)
+	@$(DEV)/python -m pytest tests/model -n 2 --histories $(or $(HISTORIES),10000) --model-seed $(or $(SEED),1)
+
+faults: dev-env ## What happens when real parts fail, also the slow ones
+	@$(DEV)/python -m pytest tests/faults -m "prove or not prove"
 
 lint: dev-env ## Ruff, mypy, import-linter, deptry, cfn-lint
 	@$(DEV)/python -m infra.local.lint

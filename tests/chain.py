@@ -13,7 +13,10 @@ import psutil
 import sqlalchemy as sa
 
 from infra.local.deployment import Cloud
+from infra.verify.report import Demand, Report, verify
+from infra.verify.stack import facts_of
 from local_stack import POLL_INTERVAL_SECONDS
+from scripted_facts import ScriptedReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,47 +143,10 @@ class Chain:
         conductor.kill()
         conductor.wait(10)
 
+    def verified(self, demand: Demand = Demand.NOTHING) -> Report:
+        """What the invariant checker says of all that has happened in this stack so far."""
+        facts = facts_of(self.stack, workbench=ScriptedReader(self.workbench))
+        return verify(facts, demand=demand)
+
     def _is_ours(self, process: psutil.Process) -> bool:
         return process.environ().get("PIPELINE_RUNS_STACK") == self.local.layout.marker
-
-
-INVARIANTS = {
-    "P4: a run's version is the number of its events": """
-        SELECT run.id FROM pipeline_runs run JOIN pipeline_run_events event ON event.run_id = run.id
-        GROUP BY run.id HAVING run.version <> count(*) OR max(event.version) <> count(*)
-            OR run.status <> (array_agg(event.status ORDER BY event.version DESC))[1]""",
-    "P1: consecutive statuses are legal edges": """
-        SELECT run_id FROM pipeline_run_events
-        WHERE previous_status IS NOT NULL AND (previous_status, status) NOT IN (
-            ('CREATED', 'SUBMITTED'), ('CREATED', 'FAILED'), ('CREATED', 'CANCELLED'),
-            ('SUBMITTED', 'RUNNING'), ('SUBMITTED', 'FAILED'), ('SUBMITTED', 'CANCELLED'),
-            ('RUNNING', 'COMPLETED'), ('RUNNING', 'FAILED'), ('RUNNING', 'CANCELLED'))""",
-    "P5: history goes forward in time": """
-        SELECT event.run_id FROM pipeline_run_events event JOIN pipeline_run_events earlier
-            ON earlier.run_id = event.run_id AND earlier.version < event.version
-        WHERE earlier.at > event.at""",
-}
-
-
-def broken_invariants(chain: Chain) -> list[str]:
-    """What doesn't hold, of what can be read off the database and the Workbench."""
-    broken = []
-    with chain.database.connect() as connection:
-        for name, query in INVARIANTS.items():
-            found = connection.execute(sa.text(query)).scalars().all()
-            broken += [f"{name}: runs {found}"] if found else []
-        known: dict[int, str | None] = dict(
-            connection.execute(
-                sa.text("SELECT id, workbench_job_id FROM pipeline_runs WHERE mode = 'BATCH'")
-            ).all()
-        )
-    jobs: dict[int, set[str]] = {}
-    for job in chain.workbench.jobs:
-        jobs.setdefault(job.run_id, set()).add(job.id)
-    broken += [f"P8: run {run} has jobs {ids}" for run, ids in jobs.items() if len(ids) > 1]
-    broken += [
-        f"P10: run {run} has job {known[run]}, which isn't of {ids}"
-        for run, ids in jobs.items()
-        if known.get(run) and known[run] not in ids
-    ]
-    return broken

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 CANCEL_DEADLINE: Final = timedelta(minutes=15)
 """What the Workbench has to confirm a cancel."""
-CONFIRMATION_TIME: Final = timedelta(minutes=1)
+CONFIRMATION_TIME: Final = timedelta(seconds=30)
 """What it has beyond that to confirm a cancel which it accepted at the last moment."""
 LOSS_ANSWERS: Final = 5
 LOSS_AFTER: Final = timedelta(minutes=15)

@@ -7,24 +7,36 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 import sqlalchemy as sa
+from rich.console import Console
 
-from chain import Chain, broken_invariants
+from chain import Chain
+from infra.verify.display import show
+from infra.verify.report import Demand
 from local_stack import fresh_local_stack
 from scripted_workbench import ScriptedWorkbench
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from infra.verify.report import Report
+
+REPORT_WIDTH = 100
+
 
 @pytest.fixture(scope="session")
-def one_chain() -> Iterator[Chain]:
-    """Brought up once; tests take `chain`."""
+def one_chain(request: pytest.FixtureRequest) -> Iterator[Chain]:
+    """Brought up once; tests take `chain`. All of them together leave nothing usual unjudged."""
     with ScriptedWorkbench() as workbench, fresh_local_stack("chain") as local:
         stack = local.up(WORKBENCH_API_URL=workbench.url)
         database = sa.create_engine(stack.database_url)
         with httpx.Client(base_url=stack.api_url, timeout=35, trust_env=False) as api:
-            yield Chain(stack, workbench, api, database, local)
+            chain = Chain(stack, workbench, api, database, local)
+            yield chain
+            demand = Demand.USUAL if _all_are_to_run(request.config) else Demand.NOTHING
+            report = chain.verified(demand)
         database.dispose()
+    show(report, Console(width=REPORT_WIDTH))
+    _refuse_broken(report)
 
 
 @pytest.fixture
@@ -32,5 +44,14 @@ def chain(one_chain: Chain) -> Iterator[Chain]:
     """The chain with a Workbench that keeps the contract; what a test leaves is looked at."""
     yield one_chain
     one_chain.workbench.script(submit=[], status=[], bulk_status=[], find=[], realtime=[])
-    broken = broken_invariants(one_chain)
-    assert not broken, broken
+    _refuse_broken(one_chain.verified())
+
+
+def _refuse_broken(report: Report) -> None:
+    assert report.holds, "\n".join(report.broken)
+
+
+def _all_are_to_run(config: pytest.Config) -> bool:
+    """Whether no test of this folder was left out: then what they judged has to be complete."""
+    some = any("::" in word or word.endswith(".py") for word in config.args)
+    return not (some or config.getoption("keyword") or config.getoption("lf", default=False))
