@@ -43,7 +43,7 @@ from runs.errors import (
     WorkflowRefused,
 )
 from runs.hunting import Hunting, HuntReport
-from runs.model import NewRun
+from runs.model import UPSTREAM_STATUSES, NewRun
 from runs.ports import (
     CallEnd,
     CancelAnswer,
@@ -54,7 +54,7 @@ from runs.ports import (
     WorkflowStatus,
 )
 from runs.publishing import Publishing
-from runs.status import PipelineMode
+from runs.status import TERMINAL, PipelineMode
 from runs.submission import Submission
 from runs.sweeping import Sweeping, SweepReport
 
@@ -92,7 +92,6 @@ TENANT: Final = "default"
 BATCH_WORKFLOW: Final = "batch_pipeline_workflow"
 REALTIME_WORKFLOW: Final = "realtime_pipeline_workflow"
 WORKBENCH_URL: Final = "http://workbench.test"
-ENDED: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
 
 
 # -- the Workbench --------------------------------------------------------------------------------
@@ -157,8 +156,8 @@ class MemoryWorkbench:
             return CancelAnswer(end=CancelEnd.UNCLEAR, reason=fault)
         self.cancelled.append(job_id)
         job = self.jobs.get(job_id)
-        status = job.answer.upstream_status if job and isinstance(job.answer, JobStatus) else ""
-        if not job or status in ENDED:
+        word = job.answer.upstream_status if job and isinstance(job.answer, JobStatus) else ""
+        if not job or UPSTREAM_STATUSES.get(word.upper()) in TERMINAL:
             return CancelAnswer(end=CancelEnd.NOTHING_TO_CANCEL, reason="nothing to cancel")
         if self.cancel_makes:
             self.jobs[job_id] = replace(job, answer=JobStatus(upstream_status=self.cancel_makes))

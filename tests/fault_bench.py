@@ -29,10 +29,14 @@ from botocore.config import Config
 from api_client import ApiClient
 from infra.local.layout import TEMPLATE
 from infra.local.template import load_template
+from infra.verify.queues import StackQueues
+from infra.verify.reading import gather
+from infra.verify.report import verify
 from mapping_runner import MappingRunner
 from poller import check, hunt, relay, tick
 from runs.status import PipelineMode, PipelineRunStatus
 from runs.wiring import Wiring, using
+from scripted_facts import ScriptedReader
 from wired import Invocation
 
 if TYPE_CHECKING:
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
 
     from api_client import Answer
     from fault_proxy import FaultProxy
+    from infra.verify.report import Report
     from mapping_runner import Batch
     from runs.events import RunEvent
     from runs.model import PipelineRun
@@ -163,6 +168,8 @@ class Bench:
     to_aws: FaultProxy
     settings: dict[str, str] = field(default_factory=dict)
     """More variables for the functions."""
+    waived: dict[int, str] = field(default_factory=dict)
+    """Why a property can't hold in a test's story, by its number: it isn't judged at the end."""
 
     # -- functions --------------------------------------------------------------------------------
 
@@ -318,6 +325,17 @@ class Bench:
     def run(self, run_id: int) -> PipelineRun:
         """As it is in the database, past all proxies."""
         return self.store.runs.run(run_id, tenant_id=TENANT)
+
+    def verified(self) -> Report:
+        """What the invariant checker says of all there is."""
+        queues = StackQueues(self.queues.sqs, dict(self.queues.urls), self.queues.urls["CheckDlq"])
+        facts = gather(
+            self.store.owner,
+            poll_interval=POLL_INTERVAL,
+            workbench=ScriptedReader(self.workbench),
+            queues=queues,
+        )
+        return verify(facts, waived=self.waived)
 
     def run_ids(self) -> list[int]:
         return [row[0] for row in self.store.execute("SELECT id FROM pipeline_runs ORDER BY id")]

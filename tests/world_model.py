@@ -430,7 +430,8 @@ class WorldModel(RuleBasedStateMachine):
         if run.workbench_job_id and not (run.error and run.error.code in ENDS_WITHOUT_THE_JOB):
             answer = self.world.workbench.jobs[run.workbench_job_id].answer
             assert isinstance(answer, JobStatus)
-            assert UPSTREAM_STATUSES[answer.upstream_status.upper()] is run.status
+            true_status = UPSTREAM_STATUSES[answer.upstream_status.upper()]
+            assert run.status is true_status, (run, self.world.database.events[run.id])
 
     def _no_job_is_orphaned(self) -> None:
         """P9: a job is its run's, or has ended, or it was noted that nobody can find it."""

@@ -42,3 +42,5 @@ def bench(database_url: sa.URL, conductor_part: RealPart, aws_part: RealPart) ->
         )
         stack.callback(bench.close)
         yield bench
+        report = bench.verified()
+        assert report.holds, "\n".join(report.broken)
