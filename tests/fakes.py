@@ -630,16 +630,10 @@ class World:
         self._minutes = 0.0
         self.time = FakeTime()
         self.steps = Steps()
-        self.database = MemoryDatabase(self.time, self.steps)
-        self.runs = MemoryRuns(self.database)
-        self.pipelines = MemoryPipelines(self.database)
-        self.breakers = MemoryBreakers(self.database)
-        self.strays = MemoryStrays(self.database)
+        self._make_stores()
+        self._make_queues()
         self.workbench = MemoryWorkbench(self.time, self.steps)
         self.conductor = MemoryConductor(self.time, self.workbench, self.steps)
-        self.check_queue = MemoryCheckQueue(self.time, self.steps)
-        self.retry_queue = MemoryCheckQueue(self.time, self.steps)
-        self.tick_queue = MemoryTickQueue(self.time, self.steps)
         self.bus = MemoryBus(self.steps)
         self.publishing = Publishing(self.runs, self.bus)
         self.submission = Submission(
@@ -681,6 +675,18 @@ class World:
             tick_queue=self.tick_queue,
             poll_interval=poll_interval,
         )
+
+    def _make_stores(self) -> None:
+        self.database = MemoryDatabase(self.time, self.steps)
+        self.runs = MemoryRuns(self.database)
+        self.pipelines = MemoryPipelines(self.database)
+        self.breakers = MemoryBreakers(self.database)
+        self.strays = MemoryStrays(self.database)
+
+    def _make_queues(self) -> None:
+        self.check_queue = MemoryCheckQueue(self.time, self.steps)
+        self.retry_queue = MemoryCheckQueue(self.time, self.steps)
+        self.tick_queue = MemoryTickQueue(self.time, self.steps)
 
     # -- what exists ------------------------------------------------------------------------------
 
@@ -746,6 +752,10 @@ class World:
         key = key or f"unnamed {len(self.database.runs) + 1}"
         return self.submission.retry(run_id, tenant_id=TENANT, key=key, respond_async=False).run
 
+    def relay(self) -> None:
+        """As the schedule does, each minute."""
+        self.publishing.relay()
+
     def hunt(self) -> HuntReport:
         """As the schedule does, each minute."""
         return self.hunting.hunt()
@@ -777,7 +787,7 @@ class World:
             if self.time() // 60 > self._minutes:
                 self._minutes = self.time() // 60
                 self.begin_minute()
-                self.publishing.relay()
+                self.relay()
                 self.hunt()
             self.sweep()
             self.deliver()

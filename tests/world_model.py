@@ -31,8 +31,9 @@ from runs.ports import CallEnd, JobStatus, NoAnswer, WorkflowStatus
 from runs.status import RANK, TERMINAL, TRANSITIONS, PipelineMode, PipelineRunStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
+    from runs.events import RunEvent
     from runs.model import PipelineRun
 
 S = PipelineRunStatus
@@ -89,9 +90,13 @@ class WorldModel(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World()
+        self.world = self.make_world()
         self.before: dict[int, PipelineRun] = {}
         self.named: dict[str, int] = {}
+
+    def make_world(self) -> World:
+        """In memory; another model may have it on real parts."""
+        return World()
 
     # -- what callers do --------------------------------------------------------------------------
 
@@ -266,7 +271,7 @@ class WorldModel(RuleBasedStateMachine):
 
     @rule(crash=crashes)
     def relay(self, crash: int | None) -> None:
-        self._do(self.world.publishing.relay, crash)
+        self._do(self.world.relay, crash)
 
     @rule(crash=crashes)
     def hunt(self, crash: int | None) -> None:
@@ -348,15 +353,16 @@ class WorldModel(RuleBasedStateMachine):
     def all_holds(self) -> None:
         database = self.world.database
         assert not database.refused, database.refused
-        for run in database.runs.values():
-            self._history_holds(run)
+        runs, events = dict(database.runs), database.events
+        for run in runs.values():
+            self._history_holds(run, events[run.id])
             self._change_holds(self.before.get(run.id), run)
             self._submission_holds(run)
-        self.before = dict(database.runs)
+        self.before = runs
 
-    def _history_holds(self, run: PipelineRun) -> None:
+    @staticmethod
+    def _history_holds(run: PipelineRun, events: Sequence[RunEvent]) -> None:
         """P1, P4, P5, P6."""
-        events = self.world.database.events[run.id]
         statuses = [event.status for event in events]
         assert all(after in TRANSITIONS[before] for before, after in pairwise(statuses))
         assert [event.version for event in events] == list(range(1, run.version + 1))
