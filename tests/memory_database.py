@@ -23,7 +23,7 @@ from runs.errors import (
 from runs.events import RunEvent
 from runs.messages import SHARDS
 from runs.model import CancelCause, Observation, Pipeline, PipelineRun, Transition
-from runs.ports import ActiveRuns, Breaker, Claim, DueRun, Recorded, StrayCheck
+from runs.ports import ActiveRuns, Breaker, Claim, DueRun, Recorded, RunNow, StrayCheck
 from runs.status import TERMINAL, PipelineRunStatus
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class FakeTime:
         self._start = start
         self._elapsed = timedelta(0)
         self.naps: list[float] = []
+        self.on_advance: Callable[[], None] = lambda: None
 
     def __call__(self) -> float:
         return self._elapsed.total_seconds()
@@ -68,6 +69,7 @@ class FakeTime:
 
     def advance(self, seconds: float) -> None:
         self._elapsed += timedelta(seconds=seconds)
+        self.on_advance()
 
     @property
     def now(self) -> datetime:
@@ -188,6 +190,9 @@ class MemoryDatabase:
 
     def active_ids(self) -> list[int]:
         return [run.id for run in self.runs.values() if not run.is_terminal]
+
+    def known(self, run_ids: Iterable[int]) -> list[PipelineRun]:
+        return [self.runs[one] for one in run_ids if one in self.runs]
 
     def with_job(self) -> list[PipelineRun]:
         """The active runs that the Workbench is asked about."""
@@ -367,7 +372,7 @@ class MemoryRuns:
     @stepped
     def active(self, run_ids: Iterable[int], *, workbench: str) -> ActiveRuns:
         self.database.reach()
-        found = [self.database.runs[one] for one in run_ids if one in self.database.runs]
+        found = self.database.known(run_ids)
         return ActiveRuns(
             now=self.database.now,
             runs=[self.database.seen(run) for run in found if not run.is_terminal],
@@ -384,7 +389,7 @@ class MemoryRuns:
         self.database.reach()
         return [
             run.id
-            for run in (self.database.runs[one] for one in sorted(run_ids))
+            for run in self.database.known(sorted(set(run_ids)))
             if run.workbench_job_id is None
             or run.cancel_requested_at
             or (run.times_out_at and self.database.now >= run.times_out_at + outage)
@@ -405,33 +410,34 @@ class MemoryRuns:
         return True
 
     @stepped
-    def request_cancel(self, run_id: int, *, tenant_id: str, reason: str | None) -> PipelineRun:
+    def request_cancel(self, run_id: int, *, tenant_id: str, reason: str | None) -> RunNow:
         self.database.reach()
         run = self._run(run_id, tenant_id)
         if not run.is_terminal:
             self._ask_to_end(run.id, CancelCause.USER, reason)
-        return self._run(run_id, tenant_id)
+        return RunNow(run=self._run(run_id, tenant_id), now=self.database.now)
 
     @stepped
     def time_out(self, run_ids: Sequence[int]) -> None:
         self.database.reach()
-        for run_id in run_ids:
-            due = self.database.runs[run_id].times_out_at
-            active = run_id in self.database.active_ids() and run_id not in self.database.locked
-            if active and due and self.database.now >= due:
-                self._ask_to_end(run_id, CancelCause.TIMEOUT, None)
+        for run in self.database.known(run_ids):
+            due = run.times_out_at
+            free = not run.is_terminal and run.id not in self.database.locked
+            if free and due and self.database.now >= due:
+                self._ask_to_end(run.id, CancelCause.TIMEOUT, None)
 
     def _ask_to_end(self, run_id: int, cause: CancelCause, reason: str | None) -> None:
         row = self.database.runs[run_id]
+        if row.cancel_requested_at:
+            return
         if run_id in self.database.locked:
             raise DatabaseUnavailable("the row is locked")
-        if row.cancel_requested_at is None:
-            self.database.runs[run_id] = replace(
-                row,
-                cancel_requested_at=max(self.database.now, row.updated_at),
-                cancel_cause=cause,
-                cancel_reason=reason,
-            )
+        self.database.runs[run_id] = replace(
+            row,
+            cancel_requested_at=max(self.database.now, row.updated_at),
+            cancel_cause=cause,
+            cancel_reason=reason,
+        )
 
     @stepped
     def move(self, transitions: Sequence[Transition], *, wait: bool = False) -> Sequence[RunEvent]:
@@ -621,7 +627,7 @@ class MemoryBreakers:
         seen = self.database.observations
         failing = [one for one in ids if one in seen and seen[one].consecutive_failures]
         enough = min(len(ids), ENOUGH_TO_OPEN)
-        return len(failing) >= enough and (enough > 1 or not only_unknown)
+        return len(failing) >= enough > (1 if only_unknown else 0)
 
 
 @dataclass(eq=False)
@@ -653,19 +659,27 @@ class MemoryStrays:
                     job_ids=noted.job_ids,
                     looks=noted.looks,
                     noted_at=noted.noted_at,
+                    claimed_until=now + CLAIMED_FOR,
                     now=now,
                 )
             )
         return checks
 
     @stepped
-    def looked(self, check: StrayCheck, *, cancelled: int, next_look_at: datetime | None) -> None:
+    def looked(
+        self,
+        check: StrayCheck,
+        *,
+        cancelled: int,
+        next_look_at: datetime | None,
+        is_whole: bool = True,
+    ) -> None:
         self.database.reach()
         noted = self.database.strays[check.run.id]
-        if (noted.looks, noted.noted_at) == (check.looks, check.noted_at):
+        if (noted.noted_at, noted.next_look_at) == (check.noted_at, check.claimed_until):
             self.database.strays[check.run.id] = replace(
                 noted,
-                looks=noted.looks + 1,
+                looks=check.looks + is_whole,
                 jobs_cancelled=noted.jobs_cancelled + cancelled,
                 next_look_at=next_look_at,
             )
@@ -755,10 +769,12 @@ def _as_json(value: Any) -> Any:
 def _is_storable(item: Transition | Finding) -> bool:
     """Whether Postgres would take its texts: it knows no NUL and no lone surrogates."""
     fields = [getattr(item, name) for name in type(item).__slots__]
-    error = item.error if isinstance(item, Transition) else None
+    if isinstance(item, Transition):
+        fields.append(item.error and item.error.message)
+        fields += [item.stray.reason, *item.stray.job_ids] if item.stray else []
     return not any(
         character == "\0" or "\ud800" <= character <= "\udfff"
-        for text in _texts([*fields, error and error.message])
+        for text in _texts(fields)
         for character in text
     )
 

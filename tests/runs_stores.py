@@ -9,14 +9,26 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
 
-from memory_database import MemoryDatabase, MemoryPipelines, MemoryRuns
-from runs.adapters.postgres import Database, PostgresPipelines, PostgresRuns
+from memory_database import (
+    MemoryBreakers,
+    MemoryDatabase,
+    MemoryPipelines,
+    MemoryRuns,
+    MemoryStrays,
+)
+from runs.adapters.postgres import (
+    Database,
+    PostgresBreakers,
+    PostgresPipelines,
+    PostgresRuns,
+    PostgresStrays,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-    from runs.ports import Pipelines, Runs
+    from runs.ports import Breakers, Pipelines, Runs, Strays
 
 
 class Store(Protocol):
@@ -27,6 +39,12 @@ class Store(Protocol):
 
     @property
     def pipelines(self) -> Pipelines: ...
+
+    @property
+    def breakers(self) -> Breakers: ...
+
+    @property
+    def stray_checks(self) -> Strays: ...
 
     def another(self) -> Runs:
         """The same runs by another connection."""
@@ -43,6 +61,9 @@ class Store(Protocol):
     def strays(self) -> dict[int, str]:
         """Why a job may exist that no run knows, by run."""
 
+    def strays_cancelled(self) -> dict[int, int]:
+        """How many jobs that no run wanted were cancelled, by run."""
+
 
 @dataclass
 class MemoryStore:
@@ -57,6 +78,14 @@ class MemoryStore:
     @property
     def pipelines(self) -> MemoryPipelines:
         return MemoryPipelines(self.database)
+
+    @property
+    def breakers(self) -> MemoryBreakers:
+        return MemoryBreakers(self.database)
+
+    @property
+    def stray_checks(self) -> MemoryStrays:
+        return MemoryStrays(self.database)
 
     def another(self) -> MemoryRuns:
         return MemoryRuns(self.database)
@@ -75,6 +104,9 @@ class MemoryStore:
 
     def strays(self) -> dict[int, str]:
         return {run_id: noted.reason for run_id, noted in self.database.strays.items()}
+
+    def strays_cancelled(self) -> dict[int, int]:
+        return {run_id: noted.jobs_cancelled for run_id, noted in self.database.strays.items()}
 
 
 class PostgresStore:
@@ -105,6 +137,14 @@ class PostgresStore:
     def pipelines(self) -> PostgresPipelines:
         return PostgresPipelines(self.database)
 
+    @property
+    def breakers(self) -> PostgresBreakers:
+        return PostgresBreakers(self.database)
+
+    @property
+    def stray_checks(self) -> PostgresStrays:
+        return PostgresStrays(self.database)
+
     def another(self) -> PostgresRuns:
         return PostgresRuns(self.connect())
 
@@ -127,6 +167,9 @@ class PostgresStore:
 
     def strays(self) -> dict[int, str]:
         return dict(self.execute("SELECT run_id, reason FROM stray_checks"))
+
+    def strays_cancelled(self) -> dict[int, int]:
+        return dict(self.execute("SELECT run_id, jobs_cancelled FROM stray_checks"))
 
     def execute(self, sql: str, **parameters: Any) -> list[Any]:
         """One statement, by the schema's owner."""

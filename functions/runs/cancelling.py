@@ -37,7 +37,8 @@ class Cancelling:
             RunNotFound: none has this id.
             RunAlreadyTerminal: it has ended, and not by a cancel.
         """
-        run = self.runs.request_cancel(run_id, tenant_id=tenant_id, reason=reason)
+        asked = self.runs.request_cancel(run_id, tenant_id=tenant_id, reason=reason)
+        run = asked.run
         if run.status is PipelineRunStatus.CANCELLED:
             return run
         if run.is_terminal:
@@ -46,6 +47,5 @@ class Cancelling:
             change = cancelled(run)
             self.publish(self.runs.move([change] if change else [], wait=True))
             return self.runs.run(run_id, tenant_id=tenant_id)
-        now = run.cancel_requested_at or run.updated_at
-        self.check_queue.send([Delayed(CheckMessage(run_ids=(run.id,), sent_at=now))])
+        self.check_queue.send([Delayed(CheckMessage(run_ids=(run.id,), sent_at=asked.now))])
         return run

@@ -206,7 +206,7 @@ class Checking:
         accepted = self._cancel(to_end, batch)
 
         def in_time(look: Look) -> Look:
-            if look.transition:
+            if look.transition or look.run.id in overdue:
                 return look
             end = given_up(look.run, now=batch.now, accepted=look.run.id in accepted)
             return replace(look, transition=end)

@@ -81,6 +81,9 @@ class Hunting:
             LOG.warning("stray_job_cancelled", extra={"run_id": run.id, "workbench_job_id": job_id})
         answered = [job for job, answer in ends.items() if answer.end is not CancelEnd.UNCLEAR]
         if len(answered) < len(unwanted) and not over:
+            # Not just when the claim ends: this note, sent twice, is to be taken once.
+            soon = check.claimed_until - timedelta(milliseconds=1)
+            self.strays.looked(check, cancelled=len(cancelled), next_look_at=soon, is_whole=False)
             return None
         last = over or check.looks + 1 >= LOOKS
         next_look_at = None if last else check.noted_at + SECOND_LOOK

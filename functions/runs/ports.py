@@ -71,6 +71,15 @@ class Breaker:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunNow:
+    """A run as it is now."""
+
+    run: PipelineRun
+    now: datetime
+    """The database's time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ActiveRuns:
     """Runs that haven't ended, with what else a check has to know."""
 
@@ -90,6 +99,8 @@ class StrayCheck:
     looks: int
     """How often the Workbench was asked."""
     noted_at: datetime
+    claimed_until: datetime
+    """No one else is given it before."""
     now: datetime
     """The database's time."""
 
@@ -210,7 +221,7 @@ class Runs(Protocol):
         Nobody may for a run that is to be cancelled and that nobody has tried to submit.
         """
 
-    def request_cancel(self, run_id: int, *, tenant_id: str, reason: str | None) -> PipelineRun:
+    def request_cancel(self, run_id: int, *, tenant_id: str, reason: str | None) -> RunNow:
         """Stores that a user wants the run to end, unless it has ended or somebody wants it.
 
         Returns:
@@ -283,8 +294,22 @@ class Strays(Protocol):
     def due(self, most: int) -> Sequence[StrayCheck]:
         """Those to look into now; no one else is given them for a minute."""
 
-    def looked(self, check: StrayCheck, *, cancelled: int, next_look_at: datetime | None) -> None:
-        """Notes a look that the Workbench answered; None: it was the last."""
+    def looked(
+        self,
+        check: StrayCheck,
+        *,
+        cancelled: int,
+        next_look_at: datetime | None,
+        is_whole: bool = True,
+    ) -> None:
+        """Notes a look, unless the check was noted anew meanwhile.
+
+        Args:
+            check: as it was given.
+            cancelled: how many jobs were.
+            next_look_at: None: it was the last.
+            is_whole: whether the Workbench answered to all; else it doesn't count as a look.
+        """
 
 
 # -- Conductor ------------------------------------------------------------------------------------

@@ -21,9 +21,9 @@ import pytest
 
 from runs.adapters.conductor import HttpConductor
 from runs.errors import ConductorError, ConductorUnclear, ConductorUnreachable, WorkflowRefused
+from runs.outcomes import Seen, sight_of
 from runs.ports import CallEnd, WorkflowExecution, WorkflowStatus
 from runs.status import PipelineMode
-from runs.outcomes import Seen, sight_of
 from scripted_workbench import (
     Answer,
     ScriptedWorkbench,
@@ -507,6 +507,79 @@ def test_a_workflow_that_is_not_there_is_refused(bench: Bench) -> None:
         bench.conductor.execution(unknown, timeout=CALL)
     with pytest.raises(WorkflowRefused):
         bench.conductor.decide(unknown, timeout=CALL)
+    with pytest.raises(WorkflowRefused):
+        bench.conductor.terminate(unknown, reason="r", timeout=CALL)
+
+
+# -- terminate ------------------------------------------------------------------------------------
+
+
+def terminate(bench: Bench, workflow_id: str, reason: str = "r") -> None:
+    bench.conductor.terminate(workflow_id, reason=reason, timeout=CALL)
+
+
+def test_p23_a_workflow_that_runs_is_terminated_with_the_reason(bench: Bench) -> None:
+    reason = 'cancelled by "ü" & b=c?d/e#f %20+1'
+    bench.workbench.script(submit=[late(1)])
+    workflow_id, _ = bench.start()
+    bench.workbench.wait_for_calls("submit")
+
+    terminate(bench, workflow_id, reason)
+
+    execution = bench.conductor.execution(workflow_id, timeout=CALL)
+    assert execution.status is WorkflowStatus.TERMINATED
+    told = httpx.get(f"{bench.url}/api/workflow/{workflow_id}").raise_for_status().json()
+    assert told["reasonForIncompletion"] == reason
+
+
+def test_p23_terminating_does_not_wait_for_the_call_that_is_under_way(bench: Bench) -> None:
+    bench.workbench.script(submit=[late(6)])
+    workflow_id, _ = bench.start()
+    bench.workbench.wait_for_calls("submit")
+
+    before = time.monotonic()
+    terminate(bench, workflow_id)
+
+    assert time.monotonic() - before < 4
+    assert bench.conductor.execution(workflow_id, timeout=CALL).status is WorkflowStatus.TERMINATED
+    assert len(bench.workbench.jobs) == 1
+    assert len(bench.workbench.calls_of("submit")) == 1
+
+
+def test_p23_a_workflow_that_completed_is_not_terminated_any_more(bench: Bench) -> None:
+    workflow_id, _ = bench.start()
+    before = bench.ended(workflow_id)
+
+    with pytest.raises(WorkflowRefused, match=r"answered 409: .*Cannot terminate a COMPLETED"):
+        terminate(bench, workflow_id)
+
+    assert bench.conductor.execution(workflow_id, timeout=CALL) == before
+    assert before.status is WorkflowStatus.COMPLETED
+
+
+def test_p23_terminating_a_workflow_that_failed_hides_how_it_failed(bench: Bench) -> None:
+    """So only one that was seen running is terminated, and a moment may lie between."""
+    bench.workbench.script(submit=[Answer(422, "no such bucket")])
+    workflow_id, _ = bench.start()
+    before = bench.ended(workflow_id)
+    assert sight_of(BATCH, before).seen is Seen.WORKBENCH_REFUSED
+
+    terminate(bench, workflow_id)
+
+    after = bench.conductor.execution(workflow_id, timeout=CALL)
+    assert (after.status, after.call_end) == (WorkflowStatus.TERMINATED, CallEnd.UNCLEAR)
+    assert sight_of(BATCH, after).seen is Seen.ANSWER_LOST
+
+
+def test_p23_to_terminate_twice_is_the_same_as_once(bench: Bench) -> None:
+    bench.workbench.script(submit=[late(1)])
+    workflow_id, _ = bench.start()
+    bench.workbench.wait_for_calls("submit")
+
+    for _ in range(2):
+        terminate(bench, workflow_id)
+
+    assert bench.conductor.execution(workflow_id, timeout=CALL).status is WorkflowStatus.TERMINATED
 
 
 # -- a Conductor that is not well -----------------------------------------------------------------
@@ -593,6 +666,7 @@ def calls_of(conductor: HttpConductor, timeout: timedelta) -> dict[str, Callable
         "execution": lambda: conductor.execution("w", timeout=timeout),
         "find": lambda: conductor.find(workflow_name="w", correlation_id="c", timeout=timeout),
         "decide": lambda: conductor.decide("w", timeout=timeout),
+        "terminate": lambda: conductor.terminate("w", reason="r", timeout=timeout),
     }
 
 
@@ -609,7 +683,7 @@ def nobody() -> HttpConductor:
     return HttpConductor(f"http://127.0.0.1:{port}")
 
 
-every_call = pytest.mark.parametrize("call", ["start", "execution", "find", "decide"])
+every_call = pytest.mark.parametrize("call", ["start", "execution", "find", "decide", "terminate"])
 
 
 @every_call
@@ -656,6 +730,15 @@ def test_p12_f5_an_answer_that_was_lost_or_makes_no_sense_leaves_it_open(
         error = told(conductor, call=call, timeout=timedelta(seconds=0.5))
     assert type(error) is ConductorUnclear
     assert time.monotonic() - before < DEADLINE_SECONDS / 4
+    assert len(str(error)) < 400
+
+
+@pytest.mark.parametrize("how", [one for one in UNCLEAR if one != "a page"])
+def test_p12_f5_a_lost_answer_leaves_it_open_whether_a_workflow_was_terminated(how: str) -> None:
+    """What a good answer to it says is of no interest."""
+    with conductor_that(UNCLEAR[how]) as conductor:
+        error = told(conductor, call="terminate", timeout=timedelta(seconds=0.5))
+    assert type(error) is ConductorUnclear
     assert len(str(error)) < 400
 
 

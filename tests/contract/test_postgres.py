@@ -22,9 +22,20 @@ from alembic.migration import MigrationContext
 from sqlalchemy.exc import DBAPIError
 
 from infra.migrate import migrate
-from runs.adapters.postgres import Database, PostgresRuns
+from runs.adapters.postgres import (
+    Database,
+    PostgresBreakers,
+    PostgresRuns,
+    PostgresStrays,
+)
 from runs.adapters.postgres.database import DataRefused, RowLocked
-from runs.adapters.postgres.statements import CLAIM, MOVE_AND_WAIT
+from runs.adapters.postgres.statements import (
+    CLAIM,
+    FAILED,
+    MOVE_AND_WAIT,
+    PROBES,
+    STRAYS_DUE,
+)
 from runs.adapters.postgres.tables import metadata
 from runs.errors import DatabaseUnavailable
 from runs.model import Finding, NewRun, PipelineRun, transition
@@ -35,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from runs.events import RunEvent
-    from runs.ports import Recorded
+    from runs.ports import Recorded, StrayCheck
 
 S = PipelineRunStatus
 T = TypeVar("T")
@@ -109,7 +120,7 @@ def eventually(condition: Callable[[], Any]) -> None:
         time.sleep(0.01)  # between two looks
 
 
-def at_once(calls: list[Callable[[], T]]) -> list[T]:
+def at_once(calls: Sequence[Callable[[], T]]) -> list[T]:
     """Calls all of them at the same moment, each in a thread."""
     ready = threading.Barrier(len(calls))
 
@@ -204,6 +215,58 @@ def test_f38_bulk_writes_of_the_same_runs_in_any_order_do_not_deadlock(
     assert store.execute(deadlocks) == [(0,)]
 
 
+def test_p25_a_run_is_cancelled_before_its_first_submission_or_submitted_never_both(
+    store: PostgresStore, new: NewRun
+) -> None:
+    """Who reads the wish and no attempt may end the run at once: no lease is given any more."""
+    submitter, user = store.another(), store.another()
+
+    for number in range(25):
+        run = record(store.runs, new, f"k{number}").run
+        calls: list[Callable[[], object]] = [
+            partial(submitter.take_submit_lease, run, LEASE),
+            partial(user.request_cancel, run.id, tenant_id=TENANT, reason=None),
+        ]
+
+        given, asked = at_once(calls)
+
+        assert isinstance(asked, PipelineRun)
+        assert asked.cancel_requested_at
+        assert asked.submit_attempts or not given
+        assert read(store, run).submit_attempts == int(bool(given))
+
+
+def test_p9_hunts_at_once_share_the_stray_checks(store: PostgresStore, new: NewRun) -> None:
+    runs = [record(store.runs, new, f"k{n}").run.id for n in range(40)]
+    store.execute("INSERT INTO stray_checks (run_id, reason) SELECT id, 'r' FROM pipeline_runs")
+    store.move_time(timedelta(minutes=1))
+    hunters = [PostgresStrays(store.connect()) for _ in range(4)]
+
+    def hunt(hunter: PostgresStrays) -> list[StrayCheck]:
+        return [check for _ in range(8) for check in hunter.due(3)]
+
+    hunted = at_once([partial(hunt, hunter) for hunter in hunters])
+
+    given = [check.run.id for checks in hunted for check in checks]
+    rest = [check.run.id for check in store.stray_checks.due(40)]
+    assert sorted(given + rest) == runs
+
+
+def test_p21_sweeps_at_once_take_one_turn_to_probe(store: PostgresStore, new: NewRun) -> None:
+    [run] = submitted(store, new, 1)
+    now = store.runs.active([], workbench=WORKBENCH).now
+    store.runs.observe([Finding(run_id=run.id, trouble="time-out", next_check_at=now)])
+    callers = [PostgresBreakers(store.connect()) for _ in range(8)]
+    fail = [partial(one.failed, WORKBENCH, only_unknown=False) for one in callers]
+    at_once(fail)
+    store.move_time(timedelta(minutes=1))
+    at_once(fail)
+
+    probes = at_once([partial(one.probes, WORKBENCH, most=3, every=LEASE) for one in callers])
+
+    assert sorted(map(list, probes)) == [[]] * 7 + [[run.id]]
+
+
 # -- locks ----------------------------------------------------------------------------------------
 
 
@@ -270,6 +333,50 @@ def test_p1_p2_a_run_that_its_holder_moved_is_not_moved_again(
             holder.execute(sa.text("UPDATE pipeline_runs SET status = 'RUNNING', version = 3"))
         assert len(events.result(DEADLINE_SECONDS)) == 0
     assert read(store, run).status is S.RUNNING
+
+
+def test_p25_a_lease_is_not_given_once_the_runs_holder_stored_a_wish_to_end_it(
+    store: PostgresStore, new: NewRun
+) -> None:
+    run = record(store.runs, new).run
+    wish = "UPDATE pipeline_runs SET cancel_requested_at = runs_now(), cancel_cause = 'USER'"
+    with ThreadPoolExecutor(1) as pool:
+        with holding(store, run) as holder:
+            given = pool.submit(store.another().take_submit_lease, run, LEASE)
+            eventually(lambda: waiting(store))
+            holder.execute(sa.text(wish))
+        assert not given.result(DEADLINE_SECONDS)
+    assert read(store, run).submit_attempts == 0
+
+
+def test_p25_a_wish_that_waited_for_a_lease_tells_of_the_attempt(
+    store: PostgresStore, new: NewRun
+) -> None:
+    run = record(store.runs, new).run
+    cancel = partial(store.another().request_cancel, run.id, tenant_id=TENANT, reason="r")
+    with ThreadPoolExecutor(1) as pool:
+        with holding(store, run) as holder:
+            asked = pool.submit(cancel)
+            eventually(lambda: waiting(store))
+            holder.execute(sa.text("UPDATE pipeline_runs SET submit_attempts = 1"))
+        told = asked.result(DEADLINE_SECONDS).run
+    assert (told.submit_attempts, told.cancel_reason) == (1, "r")
+
+
+def test_p3_p23_a_wish_that_waited_for_the_runs_end_is_none(
+    store: PostgresStore, new: NewRun
+) -> None:
+    run = record(store.runs, new).run
+    cancel = partial(store.another().request_cancel, run.id, tenant_id=TENANT, reason="r")
+    with ThreadPoolExecutor(1) as pool:
+        with holding(store, run) as holder:
+            asked = pool.submit(cancel)
+            eventually(lambda: waiting(store))
+            holder.execute(
+                sa.text("UPDATE pipeline_runs SET status = 'CANCELLED', completed_at = now()")
+            )
+        told = asked.result(DEADLINE_SECONDS).run
+    assert (told.status, told.cancel_requested_at) == (S.CANCELLED, None)
 
 
 def test_f36_a_locked_run_is_not_waited_for_when_many_are_written(
@@ -522,6 +629,74 @@ def test_a_claim_reads_its_runs_from_the_index_alone(full: PostgresStore) -> Non
         if node.get("Relation Name") == "pipeline_runs"
     }
     assert reads == {("Index Only Scan", "pipeline_runs_active")}
+
+
+def test_stray_checks_that_are_due_are_found_by_their_index(full: PostgresStore) -> None:
+    full.execute(
+        "INSERT INTO stray_checks (run_id, reason, next_look_at) "
+        "SELECT id, 'r', CASE WHEN id % 100 = 0 THEN runs_now() END FROM pipeline_runs"
+    )
+    full.execute("VACUUM ANALYZE")
+
+    nodes = plan_of(full, STRAYS_DUE.text.replace(":most", "20"))
+
+    assert {
+        (node["Node Type"], node.get("Index Name"))
+        for node in nodes
+        if node.get("Relation Name") == "stray_checks" and node["Node Type"] != "ModifyTable"
+    } == {("Index Scan", "stray_checks_due"), ("Index Scan", "stray_checks_pkey")}
+
+
+def test_what_is_asked_of_the_active_runs_does_not_read_all_runs(full: PostgresStore) -> None:
+    values = {
+        ":workbench": f"'{WORKBENCH}'",
+        ":only_unknown": "false",
+        ":most": "6",
+        ":every": "interval '15 s'",
+    }
+    statements = [PROBES.text, FAILED.text]
+    for name, value in values.items():
+        statements = [statement.replace(name, value) for statement in statements]
+    with statements_of(full) as sent:
+        full.runs.is_alone(1)
+
+    for statement in statements + sent:
+        reads = {
+            node["Node Type"]
+            for node in plan_of(full, statement)
+            if node.get("Relation Name") == "pipeline_runs"
+        }
+        assert reads, statement
+        assert reads <= {"Index Scan", "Index Only Scan", "Bitmap Heap Scan"}, statement
+
+
+@contextmanager
+def statements_of(store: PostgresStore) -> Iterator[list[str]]:
+    """What its functions send meanwhile, with the parameters in their places."""
+    sent: list[str] = []
+
+    def note(_connection: object, statement: sa.Executable, *_: object) -> None:
+        dialect = store.owner.dialect
+        compiled = statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True})  # type: ignore[attr-defined]  # every one that is sent has it
+        sent.append(str(compiled))
+
+    engine = store.database._engine  # noqa: SLF001  # what is sent is known to it alone
+    sa.event.listen(engine, "before_execute", note)
+    yield sent
+    sa.event.remove(engine, "before_execute", note)
+
+
+def test_a_check_reads_its_runs_the_time_and_the_breaker_in_one_statement(
+    store: PostgresStore, new: NewRun
+) -> None:
+    runs = submitted(store, new, 3)
+    store.breakers.answered(WORKBENCH)
+
+    with statements_of(store) as sent:
+        found = store.runs.active([run.id for run in runs], workbench=WORKBENCH)
+
+    assert (len(found.runs), found.breaker.last_valid_at is not None) == (3, True)
+    assert len(sent) == 1
 
 
 def test_p27_a_page_is_read_in_order_from_an_index(full: PostgresStore) -> None:

@@ -25,10 +25,9 @@ from runs.model import (
 )
 from runs.ports import Claim, DueRun, Recorded, RunFilter
 from runs.status import PipelineMode, PipelineRunStatus
-from runs_stores import MemoryStore, PostgresStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from runs_stores import Store
 
@@ -43,16 +42,6 @@ ALL = range(256)
 NUMBERS = count(1)
 NOWHERE = 4_711
 WORKBENCH = "http://workbench.test"
-
-
-@pytest.fixture(params=["memory", "postgres"])
-def store(request: pytest.FixtureRequest) -> Iterator[Store]:
-    if request.param == "memory":
-        yield MemoryStore()
-        return
-    postgres = PostgresStore(request.getfixturevalue("database_url"))
-    yield postgres
-    postgres.close()
 
 
 @pytest.fixture

@@ -254,11 +254,19 @@ def job_status(job_id: str, told: Any) -> JobAnswer:
 def _cancel_answer(answer: Answer | NoAnswer) -> CancelAnswer:
     if isinstance(answer, NoAnswer):
         return CancelAnswer(end=CancelEnd.UNCLEAR, reason=answer.reason)
-    if 200 <= answer.status < 300:
+    if 200 <= answer.status < 300 and _is_no_page(answer):
         return CancelAnswer(end=CancelEnd.ACCEPTED)
     nothing = answer.status in _NOTHING_TO_CANCEL
     end = CancelEnd.NOTHING_TO_CANCEL if nothing else CancelEnd.UNCLEAR
     return CancelAnswer(end=end, reason=_refusal(answer).reason)
+
+
+def _is_no_page(answer: Answer) -> bool:
+    """Whether a Workbench may have sent it: nothing, or a JSON object. A proxy sends pages."""
+    try:
+        return not answer.body.strip() or isinstance(answer.json(), dict)
+    except AnswerInvalid:
+        return False
 
 
 def _refusal(answer: Answer) -> NoAnswer:

@@ -19,7 +19,7 @@ from runs.adapters.postgres.tables import (
     workbench_breakers,
 )
 from runs.errors import IdempotencyKeyReused, PipelineNotFound, RunNotFound
-from runs.ports import ActiveRuns, Breaker, Claim, DueRun, Recorded
+from runs.ports import ActiveRuns, Breaker, Claim, DueRun, Recorded, RunNow
 from runs.status import ACTIVE
 
 if TYPE_CHECKING:
@@ -81,13 +81,16 @@ class PostgresRuns:
 
     def run(self, run_id: int, *, tenant_id: str) -> PipelineRun:
         """See `ports.Runs`."""
+        return run_of(self._row(run_id, tenant_id))
+
+    def _row(self, run_id: int, tenant_id: str) -> Mapping[str, Any]:
         statement = RUNS.where(pipeline_runs.c.id == run_id).where(
             pipeline_runs.c.tenant_id == tenant_id
         )
-        rows = self.database.rows(statement)
+        rows = self.database.rows(statement.add_columns(sa.func.runs_now().label("now")))
         if not rows:
             raise RunNotFound(run_id)
-        return run_of(rows[0])
+        return rows[0]
 
     def page(
         self, where: RunFilter, *, tenant_id: str, page_size: int, before: int | None
@@ -171,11 +174,12 @@ class PostgresRuns:
         except RowLocked:
             return False
 
-    def request_cancel(self, run_id: int, *, tenant_id: str, reason: str | None) -> PipelineRun:
+    def request_cancel(self, run_id: int, *, tenant_id: str, reason: str | None) -> RunNow:
         """See `ports.Runs`."""
         parameters = {"run_id": run_id, "tenant_id": tenant_id, "reason": reason}
         self.database.rows(statements.REQUEST_CANCEL, parameters)
-        return self.run(run_id, tenant_id=tenant_id)
+        row = self._row(run_id, tenant_id)
+        return RunNow(run=run_of(row), now=row["now"])
 
     def time_out(self, run_ids: Sequence[int]) -> None:
         """See `ports.Runs`."""

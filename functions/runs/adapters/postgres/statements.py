@@ -274,7 +274,8 @@ FAILED = _statement(
         opened_at = CASE
             WHEN breaker.opened_at IS NOT NULL THEN breaker.opened_at
             WHEN breaker.failing_since <= runs_now() - INTERVAL '60 seconds' AND (
-                SELECT failed >= having_job AND (having_job > 1 OR NOT :only_unknown) FROM (
+                SELECT failed >= having_job
+                    AND having_job > (CASE WHEN :only_unknown THEN 1 ELSE 0 END) FROM (
                     SELECT
                         (SELECT count(*) FROM (
                             SELECT 1 FROM pipeline_runs run JOIN run_observations seen
@@ -324,25 +325,26 @@ STRAYS_DUE = _statement(
     """
     WITH due AS (
         SELECT run_id FROM stray_checks WHERE next_look_at <= runs_now()
-        ORDER BY next_look_at LIMIT :most FOR NO KEY UPDATE SKIP LOCKED
+        ORDER BY next_look_at, run_id LIMIT :most FOR NO KEY UPDATE SKIP LOCKED
     )
     UPDATE stray_checks noted SET next_look_at = runs_now() + INTERVAL '1 minute'
     FROM due WHERE noted.run_id = due.run_id
     RETURNING noted.run_id, noted.job_ids, noted.looks, noted.created_at AS noted_at,
-        runs_now() AS now
+        noted.next_look_at AS claimed_until, runs_now() AS now
     """,
     most=sa.Integer(),
 )
 
 STRAY_LOOKED = _statement(
     """
-    UPDATE stray_checks SET looks = looks + 1, jobs_cancelled = jobs_cancelled + :cancelled,
+    UPDATE stray_checks SET looks = :looks, jobs_cancelled = jobs_cancelled + :cancelled,
         next_look_at = :next_look_at
-    WHERE run_id = :run_id AND looks = :looks AND created_at = :noted_at
+    WHERE run_id = :run_id AND created_at = :noted_at AND next_look_at = :claimed_until
     """,
     run_id=sa.BigInteger(),
     looks=sa.SmallInteger(),
     noted_at=_MOMENT,
+    claimed_until=_MOMENT,
     cancelled=sa.Integer(),
     next_look_at=_MOMENT,
 )

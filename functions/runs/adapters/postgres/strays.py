@@ -37,17 +37,26 @@ class PostgresStrays:
                 job_ids=noted[run.id]["job_ids"],
                 looks=noted[run.id]["looks"],
                 noted_at=noted[run.id]["noted_at"],
+                claimed_until=noted[run.id]["claimed_until"],
                 now=noted[run.id]["now"],
             )
             for run in map(run_of, found)
         ]
 
-    def looked(self, check: StrayCheck, *, cancelled: int, next_look_at: datetime | None) -> None:
+    def looked(
+        self,
+        check: StrayCheck,
+        *,
+        cancelled: int,
+        next_look_at: datetime | None,
+        is_whole: bool = True,
+    ) -> None:
         """See `ports.Strays`."""
         parameters = {
             "run_id": check.run.id,
-            "looks": check.looks,
             "noted_at": check.noted_at,
+            "claimed_until": check.claimed_until,
+            "looks": check.looks + is_whole,
             "cancelled": cancelled,
             "next_look_at": next_look_at,
         }
