@@ -355,8 +355,8 @@ MUTANTS: Final = (
         name="a cancel that waits for ever",
         properties=(23, 32),
         file=f"{DOMAIN}/deadlines.py",
-        old="        if now >= run.cancel_requested_at + deadline:\n",
-        new="        if now < run.cancel_requested_at - deadline:\n",
+        old="        if now >= deadline and not (accepted and is_first):\n",
+        new="        if now < run.created_at and not (accepted and is_first):\n",
         tests=(f"{UNIT}/test_cancelling.py", f"{UNIT}/test_deadlines.py"),
     ),
     Mutant(

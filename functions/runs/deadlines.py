@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from runs.model import CancelCause, ErrorCategory, RunError, Stray, transition
-from runs.status import PipelineRunStatus
+from runs.status import PipelineMode, PipelineRunStatus
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 CANCEL_DEADLINE: Final = timedelta(minutes=15)
 """What the Workbench has to confirm a cancel."""
-CONFIRMATION_TIME: Final = timedelta(seconds=30)
-"""What it has beyond that to confirm a cancel which it accepted at the last moment."""
 LOSS_ANSWERS: Final = 5
 LOSS_AFTER: Final = timedelta(minutes=15)
 LONGEST_OUTAGE: Final = timedelta(hours=24)
@@ -50,7 +48,9 @@ def timed_out(run: PipelineRun, and_now: str) -> RunError:
 def given_up(run: PipelineRun, *, now: datetime, accepted: bool = False) -> Transition | None:
     """The end of a run that stays active though it should have ended; None while it may.
 
-    Its job may still run, so it is noted as a stray one.
+    Its job may still run, so it is noted as a stray one. A cancel that the Workbench accepts in
+    the first valid check after its deadline has until the next to be confirmed: it may be that
+    nobody could ask before.
 
     Args:
         run: as it was read.
@@ -59,15 +59,18 @@ def given_up(run: PipelineRun, *, now: datetime, accepted: bool = False) -> Tran
     """
     error = None
     if run.cancel_requested_at:
-        deadline = CANCEL_DEADLINE + (CONFIRMATION_TIME if accepted else timedelta(0))
-        if now >= run.cancel_requested_at + deadline:
+        deadline = run.cancel_requested_at + CANCEL_DEADLINE
+        seen_at = run.observation.last_checked_at
+        is_first = seen_at is None or seen_at < deadline
+        if now >= deadline and not (accepted and is_first):
             error = _unconfirmed(run)
     elif run.times_out_at and now >= run.times_out_at + LONGEST_OUTAGE:
         error = timed_out(run, "the Workbench can't be asked about its job, which may still run")
     if not error:
         return None
     jobs = (run.workbench_job_id,) if run.workbench_job_id else ()
-    stray = Stray(reason=error.message, job_ids=jobs)
+    is_batch = run.mode is PipelineMode.BATCH
+    stray = Stray(reason=error.message, job_ids=jobs) if is_batch else None
     return transition(run, PipelineRunStatus.FAILED, error=error, stray=stray)
 
 

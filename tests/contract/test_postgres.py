@@ -39,6 +39,7 @@ from runs.adapters.postgres.statements import (
 from runs.adapters.postgres.tables import metadata
 from runs.errors import DatabaseUnavailable
 from runs.model import Finding, NewRun, PipelineRun, transition
+from runs.ports import RunNow
 from runs.status import PipelineMode, PipelineRunStatus
 from runs_stores import PostgresStore
 
@@ -228,9 +229,10 @@ def test_p25_a_run_is_cancelled_before_its_first_submission_or_submitted_never_b
             partial(user.request_cancel, run.id, tenant_id=TENANT, reason=None),
         ]
 
-        given, asked = at_once(calls)
+        given, answer = at_once(calls)
 
-        assert isinstance(asked, PipelineRun)
+        assert isinstance(answer, RunNow)
+        asked = answer.run
         assert asked.cancel_requested_at
         assert asked.submit_attempts or not given
         assert read(store, run).submit_attempts == int(bool(given))

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fakes import World
-from poller import check, relay, tick
-from runs.errors import DatabaseUnavailable
+from fakes import Course, World
+from poller import check, hunt, relay, tick
+from runs.errors import DatabaseUnavailable, SubmissionFailed
 from runs.messages import CheckMessage, TickMessage
-from runs.ports import NoAnswer
+from runs.ports import CallEnd, NoAnswer
 from runs.status import PipelineRunStatus
 from runs.wiring import using
 from wired import (
@@ -307,6 +307,79 @@ def test_a_relay_without_a_database_waits_for_the_next(world: World, log: Log) -
     relay.handler(scheduled(), Invocation())
     (line,) = log.lines
     assert (line["level"], line["message"]) == ("WARNING", "relay_without_database")
+
+
+# -- hunt -----------------------------------------------------------------------------------------
+
+
+def suspicious(world: World) -> None:
+    """Run 1 FAILED, and a job of it exists all the same; a minute ago."""
+    world.conductor.courses.append(Course.failed(CallEnd.SERVER_ERROR, "The Workbench broke"))
+    with pytest.raises(SubmissionFailed):
+        world.submit()
+    world.workbench.submit(1, world.run(1).correlation_id)
+    world.pass_time(60)
+
+
+def test_p9_the_hunt_cancels_jobs_that_no_run_wants_and_tells_of_it(world: World, log: Log) -> None:
+    suspicious(world)
+    log.forget()
+    hunt.handler(scheduled(), Invocation("of the hunt"))
+    assert world.workbench.cancelled == ["job-1"]
+    assert world.database.strays[1].jobs_cancelled == 1
+    stray, hunted = log.lines
+    assert (stray["level"], stray["message"]) == ("WARNING", "stray_job_cancelled")
+    assert (stray["run_id"], stray["workbench_job_id"]) == (1, "job-1")
+    assert (hunted["level"], hunted["message"]) == ("INFO", "hunted")
+    assert (hunted["checks"], hunted["cancelled"], hunted["postponed"]) == (1, 1, 0)
+    assert {line["function_request_id"] for line in log.lines} == {"of the hunt"}
+
+
+def test_f15_a_hunt_that_comes_twice_looks_once(world: World) -> None:
+    suspicious(world)
+    hunt.handler(scheduled(), Invocation())
+    hunt.handler(scheduled(), Invocation())
+    assert world.workbench.cancelled == ["job-1"]
+    assert world.database.strays[1].looks == 1
+
+
+def test_f27_a_hunt_without_an_answer_of_the_workbench_is_put_off(world: World, log: Log) -> None:
+    suspicious(world)
+    world.workbench.down = NoAnswer(reason="The Workbench answered 503")
+    log.forget()
+    hunt.handler(scheduled(), Invocation())
+    postponed, hunted = log.lines
+    assert (postponed["level"], postponed["message"]) == ("WARNING", "hunt_postponed")
+    assert (postponed["run_id"], postponed["error"]) == (1, "The Workbench answered 503")
+    assert (hunted["cancelled"], hunted["postponed"]) == (0, 1)
+
+
+def test_a_hunt_with_nothing_to_do_is_silent(world: World, log: Log) -> None:
+    world.submit()
+    log.forget()
+    hunt.handler(scheduled(), Invocation())
+    assert log.lines == []
+    assert not world.workbench.cancelled
+
+
+@pytest.mark.parametrize("when", ["before", "in between"])
+def test_f33_a_hunt_without_a_database_waits_for_the_next(
+    world: World, log: Log, when: str
+) -> None:
+    suspicious(world)
+    log.forget()
+    if when == "before":
+        world.database.down = True
+    else:
+        world.steps.strike("before MemoryStrays.looked", DatabaseUnavailable("gone"))
+    hunt.handler(scheduled(), Invocation())
+    told = log.lines[-1]
+    assert (told["level"], told["message"]) == ("WARNING", "hunt_without_database")
+    world.database.down = False
+    world.pass_time(60)
+    hunt.handler(scheduled(), Invocation())
+    assert world.workbench.cancelled[:1] == ["job-1"]
+    assert world.database.strays[1].looks == 1
 
 
 # -- what they log --------------------------------------------------------------------------------
