@@ -404,7 +404,10 @@ class MemoryConductor:
         del reason
         self._look(timeout)
         workflow = self._workflow(workflow_id)
-        if self._is_running(workflow):
+        status = self._execution(workflow).status
+        if status is WorkflowStatus.COMPLETED:
+            raise WorkflowRefused("Conductor answered 409: it has COMPLETED")
+        if status in {WorkflowStatus.RUNNING, WorkflowStatus.FAILED}:
             number = self.started.index(workflow)
             self.started[number] = replace(workflow, terminated=True)
 
@@ -645,13 +648,14 @@ class World:
             pause=self.time.pause,
             clock=self.time,
             workbench_api_url=WORKBENCH_URL,
+            workbench_honours_keys=True,
             submit_wait=submit_wait,
             submit_deadline=timedelta(seconds=300),
         )
         self.cancelling = Cancelling(
             runs=self.runs, check_queue=self.check_queue, publish=self.publishing.publish
         )
-        self.hunting = Hunting(strays=self.strays, workbench=self.workbench)
+        self.hunting = Hunting(strays=self.strays, workbench=self.workbench, clock=self.time)
         self.checking = Checking(
             runs=self.runs,
             breakers=self.breakers,
@@ -758,7 +762,7 @@ class World:
 
     def hunt(self) -> HuntReport:
         """As the schedule does, each minute."""
-        return self.hunting.hunt()
+        return self.hunting.hunt(within=timedelta(seconds=40))
 
     def begin_minute(self, minute: datetime | None = None) -> SweepReport:
         """As the schedule does, now or for a minute of the past."""

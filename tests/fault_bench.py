@@ -15,7 +15,7 @@ goes on by moving the database's clock: nothing waits for an interval.
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -24,9 +24,11 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import boto3
+import httpx
 from botocore.config import Config
 
 from api_client import ApiClient
+from fault_proxy import aws
 from infra.local.layout import TEMPLATE
 from infra.local.template import load_template
 from infra.verify.queues import StackQueues
@@ -34,7 +36,12 @@ from infra.verify.reading import gather
 from infra.verify.report import verify
 from mapping_runner import MappingRunner
 from poller import check, hunt, relay, tick
+from runs.adapters.conductor import HttpConductor
+from runs.messages import CheckMessage
+from runs.model import NewRun, transition
+from runs.ports import Delayed
 from runs.status import PipelineMode, PipelineRunStatus
+from runs.submission import ROUTE, SUBMIT_LEASE, workflow_input
 from runs.wiring import Wiring, using
 from scripted_facts import ScriptedReader
 from wired import Invocation
@@ -47,8 +54,8 @@ if TYPE_CHECKING:
     from infra.verify.report import Report
     from mapping_runner import Batch
     from runs.events import RunEvent
-    from runs.model import PipelineRun
-    from runs.ports import Conductor, Workbench
+    from runs.model import PipelineRun, Transition
+    from runs.ports import Conductor, Recorded, Workbench, WorkflowExecution
     from runs_stores import PostgresStore
     from scripted_workbench import ScriptedWorkbench
 
@@ -57,6 +64,8 @@ REGION: Final = "eu-central-1"
 POLL_INTERVAL: Final = timedelta(seconds=30)
 CHECK_SECONDS: Final = 30
 NUMBERS: Final = count(1)
+FLEET_PAGE: Final = 500
+QUEUE_VARIABLES: Final = {"CheckQueue": "CHECK_QUEUE_URL", "RetryQueue": "RETRY_QUEUE_URL"}
 CREDENTIALS: Final = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
 
 
@@ -252,6 +261,43 @@ class Bench:
         assert answer.status == 201, answer.text
         return int(answer.json["id"])
 
+    def fleet(self, count: int) -> list[int]:
+        """Ids of runs that are SUBMITTED, made quickly: past Conductor, and past the bus."""
+        pipeline_id = self.pipeline()
+        recorded = [self._recorded(pipeline_id) for _ in range(count)]
+        runs = [one.run for one in recorded]
+        events = [event for one in recorded for event in one.events]
+        changes: list[Transition | None] = []
+        with httpx.Client(base_url=self.workbench.url) as workbench:
+            for run in runs:
+                told = workbench.post(
+                    "/batch/submit",
+                    json=workflow_input(run, self.workbench.url),
+                    headers={"Idempotency-Key": run.correlation_id},
+                )
+                job_id = told.json()["workbench_job_id"]
+                changes.append(
+                    transition(run, PipelineRunStatus.SUBMITTED, workbench_job_id=job_id)
+                )
+        for at in range(0, count, FLEET_PAGE):
+            page = [one for one in changes[at : at + FLEET_PAGE] if one]
+            events += self.store.runs.move(page)
+        self.store.runs.mark_published(events)
+        return [run.id for run in runs]
+
+    def _recorded(self, pipeline_id: int) -> Recorded:
+        new = NewRun(
+            tenant_id=TENANT,
+            pipeline_id=pipeline_id,
+            input_path_prefix="in/",
+            output_path_prefix="out/",
+            report_path_prefix=None,
+            parameters=None,
+            tags={},
+        )
+        key = f"fleet-{next(NUMBERS)}"
+        return self.store.runs.record(new, route=ROUTE, key=key, fingerprint="", lease=SUBMIT_LEASE)
+
     def command(self, run_id: int, command: str, body: object | None = None) -> Answer:
         """POSTs a cancel or a retry."""
         with self.functions():
@@ -273,6 +319,26 @@ class Bench:
                 while handled := runner.deliver():
                     batches += handled
         return batches
+
+    def sent(self, name: str) -> list[Delayed]:
+        """All that the functions ever sent to the check or the retry queue, refused or not."""
+        return [
+            Delayed(CheckMessage.from_json(entry["MessageBody"]), entry["DelaySeconds"])
+            for call in self.to_aws.calls_of(aws("SendMessageBatch"))
+            if (told := json.loads(call.body))["QueueUrl"]
+            == self.environment[QUEUE_VARIABLES[name]]
+            for entry in told["Entries"]
+        ]
+
+    def check(self, *messages: CheckMessage, wiring: Wiring | None = None) -> None:
+        """Has messages handled as one batch, without a queue."""
+        arn = self.queues.arn("RetryQueue")
+        records = [
+            {"messageId": str(number), "body": message.to_json(), "eventSourceARN": arn}
+            for number, message in enumerate(messages)
+        ]
+        with self.functions(wiring):
+            check.handler({"Records": records}, Invocation(seconds_left=CHECK_SECONDS))
 
     def runner(
         self, name: str, invoke: Callable[[dict[str, Any]], Any] | None = None, **how: Any
@@ -318,7 +384,7 @@ class Bench:
     def hunt(self) -> None:
         """As the schedule does."""
         with self.functions():
-            hunt.handler({}, Invocation(seconds_left=150))
+            hunt.handler({}, Invocation(seconds_left=55))
 
     # -- what came of it --------------------------------------------------------------------------
 
@@ -339,6 +405,16 @@ class Bench:
 
     def run_ids(self) -> list[int]:
         return [row[0] for row in self.store.execute("SELECT id FROM pipeline_runs ORDER BY id")]
+
+    def workflows(self, run_id: int) -> Sequence[WorkflowExecution]:
+        """All of the run that Conductor knows, newest first; looked up through the proxy."""
+        run = self.run(run_id)
+        with closing(HttpConductor(self.to_conductor.url)) as conductor:
+            return conductor.find(
+                workflow_name=run.workflow_name,
+                correlation_id=run.correlation_id,
+                timeout=timedelta(seconds=5),
+            )
 
     def events(self, run_id: int) -> Sequence[RunEvent]:
         return self.store.runs.history(run_id, tenant_id=TENANT)

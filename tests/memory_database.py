@@ -380,6 +380,14 @@ class MemoryRuns:
         )
 
     @stepped
+    def holder_of(self, workbench_job_id: str) -> int | None:
+        self.database.reach()
+        for run in self.database.with_job():
+            if run.workbench_job_id == workbench_job_id:
+                return run.id
+        return None
+
+    @stepped
     def is_alone(self, run_id: int) -> bool:
         self.database.reach()
         return not [one for one in self.database.with_job() if one.id != run_id]
@@ -505,6 +513,9 @@ class MemoryRuns:
             return []
         moved = _moved(row, change, now=self.database.now)
         broken = broken_fence(row, moved) if _is_storable(change) else "unstorable text"
+        others = [one for one in self.database.with_job() if one.id != row.id]
+        if moved.workbench_job_id in {one.workbench_job_id for one in others}:
+            broken = broken or (None if moved.is_terminal else "pipeline_runs_active_job")
         if broken:
             LOG.error("data_refused", extra={"run_id": row.id, "error": broken})
             self.database.refused.append(f"run {row.id}: {broken}")

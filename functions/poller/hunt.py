@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
 
 from runs import logs
 from runs.errors import DatabaseUnavailable
@@ -14,12 +15,16 @@ if TYPE_CHECKING:
 
 LOG = logs.logger()
 
+MARGIN: Final = timedelta(seconds=15)
+"""Left of the function's time when the last look begins: it may wait for three answers."""
+
 
 @LOG.inject_lambda_context
-def handler(_event: dict[str, Any], _context: LambdaContext) -> None:
+def handler(_event: dict[str, Any], context: LambdaContext) -> None:
     """Once a minute; without a database what is due waits for the next."""
+    within = timedelta(milliseconds=context.get_remaining_time_in_millis()) - MARGIN
     try:
-        report = wired().hunting.hunt()
+        report = wired().hunting.hunt(within=within)
     except DatabaseUnavailable as error:
         LOG.warning("hunt_without_database", extra={"error": str(error)})
         return

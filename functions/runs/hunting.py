@@ -18,12 +18,12 @@ from runs.status import PipelineRunStatus
 
 if TYPE_CHECKING:
     from runs.model import PipelineRun
-    from runs.ports import StrayCheck, Strays, Workbench
+    from runs.ports import Clock, StrayCheck, Strays, Workbench
 
 LOG = logging.getLogger(__name__)
 
-CHECKS: Final = 20
-"""Stray checks to a hunt."""
+CHECKS: Final = 200
+"""Stray checks to a hunt; those there is no time for are due again a minute later."""
 LOOK_TIMEOUT: Final = timedelta(seconds=3)
 SECOND_LOOK: Final = timedelta(minutes=15)
 LOOKS: Final = 2
@@ -51,17 +51,21 @@ class Hunting:
 
     strays: Strays
     workbench: Workbench
+    clock: Clock
 
-    def hunt(self) -> HuntReport:
-        """Looks into the stray checks that are due."""
-        cancelled = postponed = 0
-        checks = self.strays.due(CHECKS)
-        for check in checks:
+    def hunt(self, *, within: timedelta) -> HuntReport:
+        """Looks into the stray checks that are due, as many as there is time for."""
+        deadline = self.clock() + within.total_seconds()
+        looks = cancelled = postponed = 0
+        for check in self.strays.due(CHECKS):
+            if self.clock() > deadline:
+                break
+            looks += 1
             found = self._look(check)
             if found is None:
                 postponed += 1
             cancelled += found or 0
-        return HuntReport(checks=len(checks), cancelled=cancelled, postponed=postponed)
+        return HuntReport(checks=looks, cancelled=cancelled, postponed=postponed)
 
     def _look(self, check: StrayCheck) -> int | None:
         """How many jobs were cancelled; None: the Workbench gave no answer."""

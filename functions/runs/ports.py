@@ -206,6 +206,9 @@ class Runs(Protocol):
     def active(self, run_ids: Iterable[int], *, workbench: str) -> ActiveRuns:
         """Those of the runs that haven't ended, of any tenant, and the Workbench's breaker."""
 
+    def holder_of(self, workbench_job_id: str) -> int | None:
+        """The active run that has this job."""
+
     def is_alone(self, run_id: int) -> bool:
         """Whether no other active run has a job."""
 

@@ -74,7 +74,7 @@ class Settings:
         if environment is None:
             environment = os.environ  # noqa: TID251  # the one place
         kinds = get_type_hints(cls)
-        found: dict[str, str | int] = {}
+        found: dict[str, object] = {}
         trouble = []
         for field in fields(cls):
             name = field.name.upper()
@@ -82,10 +82,9 @@ class Settings:
             if text == "" and field.default is not MISSING:
                 continue
             try:
-                found[field.name] = int(text) if kinds[field.name] is int else _present(text)
-            except ValueError:
-                want = "a whole number" if kinds[field.name] is int else "set"
-                trouble.append(f"{name} must be {want}")
+                found[field.name] = _READERS[kinds[field.name]](text)
+            except ValueError as error:
+                trouble.append(f"{name} must be {error}")
         if trouble:
             raise SettingsInvalid("; ".join(trouble))
         return cls(**found)  # type: ignore[arg-type]  # each by its field's own type
@@ -101,6 +100,8 @@ class SubmissionSettings(Settings):
     """How long a submission waits for its workflow to end."""
     submit_deadline_seconds: int = 300
     """After this since created_at a run that is still CREATED is given up."""
+    workbench_honours_keys: bool = True
+    """Whether the same Idempotency-Key again answers the same job; else every run's are hunted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +153,23 @@ class HuntSettings(Settings):
     workbench_api_url: str
 
 
-def _present(text: str) -> str:
+def _text(text: str) -> str:
     if not text:
-        raise ValueError
+        raise ValueError("set")
     return text
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError("a whole number") from None
+
+
+def _truth(text: str) -> bool:
+    if text not in {"true", "false"}:
+        raise ValueError("true or false")
+    return text == "true"
+
+
+_READERS: Final = MappingProxyType({str: _text, int: _number, bool: _truth})

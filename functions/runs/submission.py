@@ -94,6 +94,7 @@ class Submission:
     pause: Pause
     clock: Clock
     workbench_api_url: str
+    workbench_honours_keys: bool
     submit_wait: timedelta
     submit_deadline: timedelta
 
@@ -234,9 +235,8 @@ class Submission:
             stray = stray_of(run, "It was submitted more than once")
         return again, stray
 
-    @staticmethod
     def _judge(
-        run: PipelineRun, sight: Sight, *, first: bool, stray: Stray | None = None
+        self, run: PipelineRun, sight: Sight, *, first: bool, stray: Stray | None = None
     ) -> Transition | None:
         """What follows from what was seen.
 
@@ -252,7 +252,13 @@ class Submission:
             extra={**_names(run), "seen": sight.seen.name, "verdict": verdict.name},
         )
         match verdict:
+            case Verdict.SUCCEED if (holder := self._other_holder(run, sight)) is not None:
+                taken = f"The Workbench's answer names job {sight.job_id}, which is run {holder}'s"
+                invalid = Sight(seen=Seen.DONE_WITHOUT_RESULT, message=taken)
+                return failure(run, invalid, stray=stray_of(run, taken))
             case Verdict.SUCCEED:
+                if not self.workbench_honours_keys and not stray:
+                    stray = stray_of(run, "The Workbench does not honour idempotency keys")
                 return success(run, sight, stray=stray)
             case Verdict.FAIL:
                 return failure(run, sight, stray=stray)
@@ -266,6 +272,11 @@ class Submission:
                 return transition(run, running, conductor_workflow_id=workflow_id)
             case Verdict.WAIT | Verdict.START | Verdict.TERMINATE:
                 return None
+
+    def _other_holder(self, run: PipelineRun, sight: Sight) -> int | None:
+        """The other run that has the job: Conductor follows redirects, wherever they lead."""
+        holder = self.runs.holder_of(sight.job_id) if sight.job_id else None
+        return holder if holder != run.id else None
 
     def _look_up(self, run: PipelineRun) -> list[Sight]:
         """What Conductor knows of the run, the workflow that counts first; one sight at least.

@@ -133,7 +133,8 @@ class Wiring:
         from runs.hunting import Hunting
 
         settings = HuntSettings.from_environment(self._environment)
-        return Hunting(strays=self.strays, workbench=self.workbench(settings.workbench_api_url))
+        workbench = self.workbench(settings.workbench_api_url)
+        return Hunting(strays=self.strays, workbench=workbench, clock=self.clock)
 
     def queue_of(self, event_source_arn: str) -> CheckQueue:
         """The one of the two check queues that a message came from."""
@@ -264,6 +265,7 @@ class Wiring:
             pause=self.pause,
             clock=self.clock,
             workbench_api_url=settings.workbench_api_url,
+            workbench_honours_keys=settings.workbench_honours_keys,
             submit_wait=timedelta(seconds=settings.submit_wait_seconds),
             submit_deadline=timedelta(seconds=settings.submit_deadline_seconds),
         )

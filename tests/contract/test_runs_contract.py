@@ -797,6 +797,24 @@ def test_p10_a_run_keeps_its_first_job(store: Store, submitted: PipelineRun) -> 
     assert (run.status, run.workbench_job_id) == (S.RUNNING, submitted.workbench_job_id)
 
 
+def test_p10_f10_a_job_that_another_active_run_has_is_refused(
+    store: Store, pipeline: Pipeline, submitted: PipelineRun
+) -> None:
+    assert submitted.workbench_job_id
+    other = record(store, pipeline, lease=None)
+    assert store.runs.holder_of(submitted.workbench_job_id) == submitted.id
+    assert store.runs.holder_of("nobody's") is None
+
+    change = transition(other, S.SUBMITTED, workbench_job_id=submitted.workbench_job_id)
+    assert change
+    assert not store.runs.move([change])
+    assert read(store, other).status is S.CREATED
+
+    moved(store, submitted, S.COMPLETED)
+    assert store.runs.holder_of(submitted.workbench_job_id) is None
+    assert store.runs.move([change])
+
+
 # -- observe --------------------------------------------------------------------------------------
 
 

@@ -474,18 +474,6 @@ def test_p18_f40_a_text_that_cannot_be_stored_spoils_only_its_own_run(world: Wor
     assert world.run(bad.id).status is S.SUBMITTED
 
 
-def test_p18_two_runs_that_were_given_the_same_job_are_both_told(world: World) -> None:
-    first = world.submit()
-    world.conductor.courses.append(Course.answered(first.workbench_job_id))
-    second = world.submit()
-    world.workbench.become("RUNNING", run=first.id)
-
-    assert check(world, first.id, second.id) == CheckReport(asked=2, moved=2)
-
-    assert world.run(second.id).status is S.RUNNING
-    assert world.workbench.asked[-1][1] == (first.workbench_job_id,)
-
-
 def test_p18_a_run_whose_resolving_trips_over_a_bug_takes_no_other_along(world: World) -> None:
     world.conductor.start_faults.extend([StartFault.UNCLEAR, StartFault.UNCLEAR])
     bad, good = world.submit(), world.submit()

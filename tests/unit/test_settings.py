@@ -109,6 +109,18 @@ def test_a_number_beyond_what_makes_sense_is_refused_by_name(name: str, value: s
         CheckSettings.from_environment(CHECK | {name: value})
 
 
+@pytest.mark.parametrize("value", ["yes", "True", "1", "no"])
+def test_what_is_neither_true_nor_false_is_refused_by_name(value: str) -> None:
+    with pytest.raises(SettingsInvalid, match="WORKBENCH_HONOURS_KEYS must be true or false"):
+        CheckSettings.from_environment(CHECK | {"WORKBENCH_HONOURS_KEYS": value})
+
+
+@pytest.mark.parametrize(("value", "honours"), [("true", True), ("false", False), ("", True)])
+def test_p8_a_workbench_honours_keys_unless_it_is_said_not_to(*, value: str, honours: bool) -> None:
+    settings = CheckSettings.from_environment(CHECK | {"WORKBENCH_HONOURS_KEYS": value})
+    assert settings.workbench_honours_keys is honours
+
+
 def test_p8_the_longest_wait_lies_well_within_the_submit_lease() -> None:
     assert timedelta(seconds=LARGEST["submit_wait_seconds"]) + CALL_TIME <= SUBMIT_LEASE
 

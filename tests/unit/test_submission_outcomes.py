@@ -6,6 +6,7 @@ resolves what stayed unknown.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -207,6 +208,39 @@ def test_p12_f10_first_without_a_valid_job_id_the_run_is_failed(
     before, quoted = str(told).split(", but ")
     assert before == "The Workbench's answer has no valid workbench_job_id"
     assert quoted == repr(answer)[:200]
+
+
+def test_p10_f10_a_job_that_another_active_run_has_is_not_taken(world: World) -> None:
+    first = world.submit()
+    world.conductor.courses.append(Course.answered(first.workbench_job_id))
+
+    run, error = first_failure(world)
+
+    told = "The Workbench's answer names job job-1, which is run 1's"
+    assert (run.status, run.workbench_job_id, str(error)) == (S.FAILED, None, told)
+    assert run.error
+    assert run.error.code == "workbench_answer_invalid"
+    assert run.id in world.database.strays
+    assert world.run(first.id).status is S.SUBMITTED
+
+
+def test_p10_a_job_that_an_ended_run_had_may_be_taken(world: World) -> None:
+    """A Workbench that was set up anew may begin its ids anew."""
+    first = world.submit()
+    world.workbench.become("COMPLETED", run=first.id)
+    world.go_on(61)
+    world.conductor.courses.append(Course.answered(first.workbench_job_id))
+
+    assert world.submit().workbench_job_id == first.workbench_job_id
+
+
+def test_p8_where_keys_are_not_honoured_every_submission_is_noted_for_the_hunt(
+    world: World,
+) -> None:
+    submission = replace(world.submission, workbench_honours_keys=False)
+    recorded = submission.submit(world.new_run(), key="k", fingerprint="f", respond_async=False)
+    assert recorded.run.status is S.SUBMITTED
+    assert recorded.run.id in world.database.strays
 
 
 @pytest.mark.parametrize("answer", [HTML, "OK", "job-1", [1, 2], 7, None])

@@ -15,6 +15,10 @@ ALTER TABLE pipeline_runs
     ADD COLUMN cancel_cause varchar(16),
     ADD COLUMN cancel_reason text,
     ADD CONSTRAINT cancel_has_cause CHECK ((cancel_cause IS NULL) = (cancel_requested_at IS NULL));
+CREATE UNIQUE INDEX pipeline_runs_active_job ON pipeline_runs (workbench_job_id)
+    WHERE status IN ('SUBMITTED', 'RUNNING');
+COMMENT ON INDEX pipeline_runs_active_job IS
+    'Of active runs alone: a Workbench that was set up anew may begin its ids anew.';
 """
 
 OBSERVATIONS = """

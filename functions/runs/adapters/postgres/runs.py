@@ -20,7 +20,7 @@ from runs.adapters.postgres.tables import (
 )
 from runs.errors import IdempotencyKeyReused, PipelineNotFound, RunNotFound
 from runs.ports import ActiveRuns, Breaker, Claim, DueRun, Recorded, RunNow
-from runs.status import ACTIVE
+from runs.status import ACTIVE, PipelineRunStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
+WITH_JOB: Final = [PipelineRunStatus.SUBMITTED, PipelineRunStatus.RUNNING]
 RELAY_LOCK: Final = 7_161_916
 """The advisory lock that the one relay at work holds."""
 
@@ -150,6 +151,15 @@ class PostgresRuns:
             runs=[run_of(row) for row in rows if row["id"] is not None],
             breaker=Breaker(**{name: rows[0][name] for name in Breaker.__slots__}),
         )
+
+    def holder_of(self, workbench_job_id: str) -> int | None:
+        """See `ports.Runs`."""
+        statement = sa.select(pipeline_runs.c.id).where(
+            pipeline_runs.c.workbench_job_id == workbench_job_id,
+            pipeline_runs.c.status.in_(WITH_JOB),
+        )
+        rows = self.database.rows(statement)
+        return rows[0]["id"] if rows else None
 
     def is_alone(self, run_id: int) -> bool:
         """See `ports.Runs`."""
