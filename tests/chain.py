@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import time
 import uuid
 from dataclasses import dataclass
@@ -13,6 +15,8 @@ import psutil
 import sqlalchemy as sa
 
 from infra.local.deployment import Cloud
+from infra.local.processes import family, marked, read_record, send
+from infra.local.stack_file import read_stack
 from infra.verify.report import Demand, Report, verify
 from infra.verify.stack import facts_of
 from local_stack import POLL_INTERVAL_SECONDS
@@ -29,17 +33,24 @@ if TYPE_CHECKING:
 
 PATIENCE_SECONDS = 60
 LOOKS_PER_INTERVAL = 5
+KILLED_SECONDS = 10
 
 
 @dataclass(frozen=True)
 class Chain:
     """The deployed service, its scripted Workbench, and ways to look at both."""
 
-    stack: Stack
     workbench: ScriptedWorkbench
     api: httpx.Client
     database: sa.Engine
     local: LocalStack
+
+    @property
+    def stack(self) -> Stack:
+        """As it is deployed now: names of functions and queues change with every deployment."""
+        stack = read_stack(self.local.layout)
+        assert stack is not None
+        return stack
 
     def pipeline(self, mode: str = "BATCH") -> int:
         body = {
@@ -103,11 +114,15 @@ class Chain:
     def wait_for_status(self, run_id: int, status: str, **how: Any) -> dict[str, Any]:
         return self.wait(run_id, lambda run: run["status"] == status, **how)
 
-    def let_an_interval_pass(self) -> None:
-        """Moves `runs_now()` by the poll interval and has a sweep made."""
+    def move_time(self, seconds: float) -> None:
+        """Moves `runs_now()`."""
         move = 'UPDATE runs_clock SET "offset" = "offset" + make_interval(secs => :seconds)'
         with self.database.begin() as connection:
-            connection.execute(sa.text(move), {"seconds": POLL_INTERVAL_SECONDS})
+            connection.execute(sa.text(move), {"seconds": seconds})
+
+    def let_an_interval_pass(self) -> None:
+        """Moves `runs_now()` by the poll interval and has a sweep made."""
+        self.move_time(POLL_INTERVAL_SECONDS)
         body = {"v": 1, "minute": datetime.now(UTC).isoformat(), "wave": 0, "shards": [0, 255]}
         event = {"Records": [{"messageId": "test", "body": json.dumps(body)}]}
         self.client("lambda").invoke(
@@ -125,28 +140,30 @@ class Chain:
     def kill_functions(self, handler: str) -> int:
         """Kills the processes that run a handler, as a crash would; returns how many there were."""
         killed = 0
-        for process in psutil.process_iter(["cmdline"]):
-            words = process.info["cmdline"] or []
-            if words[-2:] == ["awslambdaric", handler] and self._is_ours(process):
-                process.kill()
-                killed += 1
+        for process in marked(self.local.layout.marker):
+            with contextlib.suppress(psutil.Error):
+                if process.cmdline()[-2:] == ["awslambdaric", handler]:
+                    process.kill()
+                    killed += 1
         return killed
 
-    def kill_conductor(self) -> None:
-        """Ends Conductor at once; `up` brings it back."""
-        [conductor] = [
-            process
-            for process in psutil.process_iter(["cmdline"])
-            if any("conductor-server" in word for word in process.info["cmdline"] or ())
-            and self._is_ours(process)
-        ]
-        conductor.kill()
-        conductor.wait(10)
+    def kill(self, part: str) -> None:
+        """Ends a part and all that it has started at once, as a crash would; `up` mends it."""
+        record = read_record(self.local.layout, part)
+        assert record is not None
+        assert record.process is not None
+        members = family(record.process)
+        send(members, signal.SIGKILL)
+        # Until nothing of it is left: a process with threads still listens when it counts as dead.
+        _, left = psutil.wait_procs(members, timeout=KILLED_SECONDS)
+        assert left == []
 
-    def verified(self, demand: Demand = Demand.NOTHING) -> Report:
-        """What the invariant checker says of all that has happened in this stack so far."""
-        facts = facts_of(self.stack, workbench=ScriptedReader(self.workbench))
-        return verify(facts, demand=demand)
+    def verified(
+        self, demand: Demand = Demand.NOTHING, *, well_since: datetime | None = None
+    ) -> Report:
+        """What the invariant checker says of all that has happened in this stack so far.
 
-    def _is_ours(self, process: psutil.Process) -> bool:
-        return process.environ().get("PIPELINE_RUNS_STACK") == self.local.layout.marker
+        Time is judged only if it is told since when all parts have been well.
+        """
+        reader = ScriptedReader(self.workbench)
+        return verify(facts_of(self.stack, workbench=reader, well_since=well_since), demand=demand)

@@ -28,9 +28,10 @@ def one_chain(request: pytest.FixtureRequest) -> Iterator[Chain]:
     """Brought up once; tests take `chain`. All of them together leave nothing usual unjudged."""
     with ScriptedWorkbench() as workbench, fresh_local_stack("chain") as local:
         stack = local.up(WORKBENCH_API_URL=workbench.url)
-        database = sa.create_engine(stack.database_url)
+        # Without a pool, for tests kill the server.
+        database = sa.create_engine(stack.database_url, poolclass=sa.NullPool)
         with httpx.Client(base_url=stack.api_url, timeout=35, trust_env=False) as api:
-            chain = Chain(stack, workbench, api, database, local)
+            chain = Chain(workbench, api, database, local)
             yield chain
             demand = Demand.USUAL if _all_are_to_run(request.config) else Demand.NOTHING
             report = chain.verified(demand)
@@ -43,7 +44,9 @@ def one_chain(request: pytest.FixtureRequest) -> Iterator[Chain]:
 def chain(one_chain: Chain) -> Iterator[Chain]:
     """The chain with a Workbench that keeps the contract; what a test leaves is looked at."""
     yield one_chain
-    one_chain.workbench.script(submit=[], status=[], bulk_status=[], find=[], realtime=[])
+    one_chain.workbench.script(
+        submit=[], status=[], bulk_status=[], cancel=[], find=[], realtime=[], capabilities=[]
+    )
     _refuse_broken(one_chain.verified())
 
 

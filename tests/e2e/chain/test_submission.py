@@ -87,7 +87,7 @@ def test_f2_a_run_left_behind_by_a_killed_api_function_is_resolved(chain: Chain)
 
 @pytest.fixture
 def without_conductor(chain: Chain) -> Iterator[Chain]:
-    chain.kill_conductor()
+    chain.kill("conductor")
     yield chain
     chain.up()
 
