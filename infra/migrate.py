@@ -12,6 +12,7 @@ from alembic import command
 from alembic.config import Config
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+LOCK_TIMEOUT = "5s"
 ONE_AT_A_TIME = 7_161_915
 """The advisory lock that two deployments at once queue up for."""
 
@@ -30,6 +31,8 @@ def migrate(database_url: str) -> None:
     engine = sa.create_engine(database_url, poolclass=sa.NullPool, connect_args=arguments)
     with engine.begin() as connection:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(ONE_AT_A_TIME)))
+        # Whoever waits for a table's lock has everybody wait behind it: better to try again.
+        connection.execute(sa.text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS))
         config.attributes["connection"] = connection

@@ -92,6 +92,7 @@ TENANT: Final = "default"
 BATCH_WORKFLOW: Final = "batch_pipeline_workflow"
 REALTIME_WORKFLOW: Final = "realtime_pipeline_workflow"
 WORKBENCH_URL: Final = "http://workbench.test"
+SWEEP_TIME: Final = timedelta(seconds=15)
 
 
 # -- the Workbench --------------------------------------------------------------------------------
@@ -677,6 +678,7 @@ class World:
             check_queue=self.check_queue,
             retry_queue=self.retry_queue,
             tick_queue=self.tick_queue,
+            clock=self.time,
             poll_interval=poll_interval,
         )
 
@@ -766,11 +768,12 @@ class World:
 
     def begin_minute(self, minute: datetime | None = None) -> SweepReport:
         """As the schedule does, now or for a minute of the past."""
-        return self.sweeping.begin_minute(minute or self.time.now)
+        return self.sweeping.begin_minute(minute or self.time.now, within=SWEEP_TIME)
 
     def sweep(self) -> list[SweepReport]:
         """Delivers the ticks that are due."""
-        return [self.sweeping.sweep(tick) for tick in self.tick_queue.take()]
+        ticks = self.tick_queue.take()
+        return [self.sweeping.sweep(tick, within=SWEEP_TIME) for tick in ticks]
 
     def deliver(self, *, within: timedelta = timedelta(minutes=1)) -> list[CheckReport]:
         """Delivers each check message that is due, from both queues, by itself."""

@@ -460,7 +460,8 @@ class MemoryRuns:
     def observe(self, findings: Sequence[Finding]) -> None:
         self.database.reach()
         for finding in findings:
-            known = finding.run_id in self.database.runs
+            run = self.database.runs.get(finding.run_id)
+            known = run is not None and (finding.is_last or not run.is_terminal)
             locked = finding.run_id in self.database.locked
             if not _is_storable(finding):
                 LOG.error("data_refused", extra={"run_id": finding.run_id})
@@ -569,11 +570,13 @@ class MemoryRuns:
             consecutive_failures=seen.consecutive_failures + 1 if finding.trouble else 0,
             last_error=finding.trouble,
             unknown_since=self._unknown_since(seen, finding),
-            unknown_count=seen.unknown_count + finding.unknown_job if finding.trouble else 0,
+            unknown_count=seen.unknown_count + finding.unknown_job
+            if _still_unknown(finding)
+            else 0,
         )
 
     def _unknown_since(self, seen: Observation, finding: Finding) -> datetime | None:
-        if finding.trouble is None:
+        if not _still_unknown(finding):
             return None
         return seen.unknown_since or (self.database.now if finding.unknown_job else None)
 
@@ -597,6 +600,9 @@ class MemoryBreakers:
     def answered(self, workbench: str) -> None:
         self.database.reach()
         before, now = self._breaker(workbench), self.database.now
+        told_lately = before.last_valid_at and before.last_valid_at > now - NEWS
+        if told_lately and not before.opened_at and not before.failing_since:
+            return
         self.database.probe_at.pop(workbench, None)
         self.database.breakers[workbench] = Breaker(
             last_valid_at=max(now, before.last_valid_at or now),
@@ -694,6 +700,11 @@ class MemoryStrays:
                 jobs_cancelled=noted.jobs_cancelled + cancelled,
                 next_look_at=next_look_at,
             )
+
+
+def _still_unknown(finding: Finding) -> bool:
+    """Whether the check told nothing of the job."""
+    return finding.trouble is not None and finding.upstream_status is None
 
 
 def broken_fence(old: PipelineRun, new: PipelineRun) -> str | None:

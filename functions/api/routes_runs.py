@@ -156,10 +156,11 @@ def _is_pending(run: PipelineRun) -> bool:
 
 
 def _entity_tag(run: PipelineRun) -> str:
-    """Changes with the run and with every check of it."""
+    """Changes with the run, with every check of it, and with the wish to end it."""
     seen = run.observation
     moment = seen.last_checked_at.timestamp() if seen.last_checked_at else 0
-    return f'W/"{run.version}-{moment:.6f}-{seen.consecutive_failures}"'
+    to_end = "-c" if run.cancel_requested_at else ""
+    return f'W/"{run.version}-{moment:.6f}-{seen.consecutive_failures}{to_end}"'
 
 
 def _id(text: str) -> int:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
 
 from runs import logs
 from runs.errors import DatabaseUnavailable
@@ -16,20 +16,24 @@ if TYPE_CHECKING:
 
 LOG = logs.logger()
 
+MARGIN: Final = timedelta(seconds=10)
+"""Left of the function's time when the last page of shards is claimed."""
+
 
 @LOG.inject_lambda_context
-def handler(event: dict[str, Any], _context: LambdaContext) -> None:
+def handler(event: dict[str, Any], context: LambdaContext) -> None:
     """Without a database the tick is over: the next one is the retry."""
+    within = timedelta(milliseconds=context.get_remaining_time_in_millis()) - MARGIN
     try:
-        _sweep(event)
+        _sweep(event, within)
     except DatabaseUnavailable as error:
         LOG.warning("tick_without_database", extra={"error": str(error)})
 
 
-def _sweep(event: dict[str, Any]) -> None:
+def _sweep(event: dict[str, Any], within: timedelta) -> None:
     """EventBridge's scheduled event is wave 0 of a minute; a message names its wave."""
     if "Records" not in event:
-        wired().sweeping.begin_minute(datetime.fromisoformat(event["time"]))
+        wired().sweeping.begin_minute(datetime.fromisoformat(event["time"]), within=within)
         return
     for record in event["Records"]:
         try:
@@ -37,4 +41,4 @@ def _sweep(event: dict[str, Any]) -> None:
         except MessageUnreadable as error:
             LOG.warning("tick_unreadable", extra={"error": str(error)[:QUOTE_LENGTH]})
         else:
-            wired().sweeping.sweep(tick)
+            wired().sweeping.sweep(tick, within=within)

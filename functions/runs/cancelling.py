@@ -39,13 +39,13 @@ class Cancelling:
         """
         asked = self.runs.request_cancel(run_id, tenant_id=tenant_id, reason=reason)
         run = asked.run
+        if not run.is_terminal and not run.submit_attempts:  # And now nobody may submit it.
+            change = cancelled(run)
+            self.publish(self.runs.move([change] if change else [], wait=True))
+            run = self.runs.run(run_id, tenant_id=tenant_id)
         if run.status is PipelineRunStatus.CANCELLED:
             return run
         if run.is_terminal:
             raise RunAlreadyTerminal(run.id, run.status)
-        if not run.submit_attempts:  # And from now on nobody may submit it.
-            change = cancelled(run)
-            self.publish(self.runs.move([change] if change else [], wait=True))
-            return self.runs.run(run_id, tenant_id=tenant_id)
         self.check_queue.send([Delayed(CheckMessage(run_ids=(run.id,), sent_at=asked.now))])
         return run

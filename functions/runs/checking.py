@@ -11,7 +11,14 @@ from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Protocol
 
-from runs.deadlines import ended_by_cancel, given_up, is_lost, is_overdue, job_lost
+from runs.deadlines import (
+    ended_by_cancel,
+    given_up,
+    is_missed,
+    is_missed_for_good,
+    is_overdue,
+    job_lost,
+)
 from runs.errors import DatabaseUnavailable
 from runs.messages import CheckMessage
 from runs.model import (
@@ -30,7 +37,7 @@ from runs.status import RANK, TERMINAL, PipelineRunStatus
 from runs.submission import RESOLVE_WITHIN, Resolution
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from datetime import datetime
 
     from runs.events import RunEvent
@@ -152,7 +159,10 @@ class Checking:
     def _ask(self, runs: Sequence[PipelineRun], batch: _Batch) -> list[Look]:
         """Looks at runs whose job the Workbench can be asked about."""
         jobs = {run.workbench_job_id: None for run in runs if run.workbench_job_id}
-        answers = self.workbench.ask(list(jobs), within=self._left(batch)) if jobs else {}
+        left = self._left(batch)
+        if any(run.cancel_requested_at for run in runs):
+            left -= ANSWER_TIME  # So that there is time to cancel, however slow the answers are.
+        answers = self.workbench.ask(list(jobs), within=left) if jobs else {}
         looks = [
             self._judge(run, answers[job_id], batch)
             for run in runs
@@ -182,12 +192,13 @@ class Checking:
 
     def _is_lost(self, run: PipelineRun, batch: _Batch) -> bool:
         """Loss needs persistence, and a Workbench that isn't just out of its mind."""
-        if not is_lost(run, now=batch.now, others_told=True):
+        if not is_missed(run, now=batch.now):
             return False
+        if is_missed_for_good(run, now=batch.now):
+            return True
         breaker = batch.breaker
         told = breaker.last_valid_at is not None and breaker.last_valid_at >= batch.now - LATELY
-        others_told = told or (breaker.opened_at is None and self.runs.is_alone(run.id))
-        return is_lost(run, now=batch.now, others_told=others_told)
+        return told or (breaker.opened_at is None and self.runs.is_alone(run.id))
 
     def _end_in_time(self, looks: Sequence[Look], batch: _Batch) -> list[Look]:
         """Carries cancels to the Workbench, and ends the runs whose deadline is over."""
@@ -208,7 +219,8 @@ class Checking:
         def in_time(look: Look) -> Look:
             if look.transition or look.run.id in overdue:
                 return look
-            end = given_up(look.run, now=batch.now, accepted=look.run.id in accepted)
+            confirming = look.is_answered and look.run.id in accepted
+            end = given_up(look.run, now=batch.now, accepted=confirming)
             return replace(look, transition=end)
 
         return [in_time(look) for look in looks]
@@ -235,9 +247,15 @@ class Checking:
         return timedelta(seconds=max(0.0, batch.deadline - self.clock()))
 
     def _tell_breaker(self, looks: Sequence[Look], batch: _Batch) -> None:
-        """Tells how the Workbench answered, if that is news."""
+        """Tells how the Workbench answered, if that is news; the next batch may tell as well."""
         if not looks:
             return
+        try:
+            self._tell_news(looks, batch)
+        except DatabaseUnavailable as error:
+            LOG.warning("breaker_not_told", extra={"error": str(error)})
+
+    def _tell_news(self, looks: Sequence[Look], batch: _Batch) -> None:
         breaker = batch.breaker
         told_lately = breaker.last_valid_at is not None and breaker.last_valid_at > batch.now - NEWS
         if any(look.is_answered for look in looks):
@@ -316,6 +334,8 @@ class Checking:
         moved = {event.run_id for event in events}
         missed = [look for look in looks if look.transition and look.run.id not in moved]
         events += self._move_missed(missed)
+        moved |= {event.run_id for event in events}
+        looks = [_as_carried_out(look, moved) for look in looks]
         if looks:
             self.runs.observe([look.finding for look in looks])
             self.retry_queue.send([look.retry for look in looks if look.retry and not look.ends])
@@ -337,6 +357,15 @@ class Checking:
             if change:
                 events += self.runs.move([change], wait=True)
         return events
+
+
+def _as_carried_out(look: Look, moved: Collection[int]) -> Look:
+    """The look without the change that another was faster with; the last one of a run says so."""
+    if look.transition and look.run.id not in moved:
+        return replace(look, transition=None)
+    if look.ends:
+        return replace(look, finding=replace(look.finding, next_check_at=None, is_last=True))
+    return look
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

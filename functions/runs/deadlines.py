@@ -49,13 +49,13 @@ def given_up(run: PipelineRun, *, now: datetime, accepted: bool = False) -> Tran
     """The end of a run that stays active though it should have ended; None while it may.
 
     Its job may still run, so it is noted as a stray one. A cancel that the Workbench accepts in
-    the first valid check after its deadline has until the next to be confirmed: it may be that
-    nobody could ask before.
+    the first valid check after its deadline has until the next check to be confirmed: it may be
+    that nobody could ask before.
 
     Args:
         run: as it was read.
         now: the database's time.
-        accepted: the Workbench has just now accepted a cancel.
+        accepted: the check was answered, and its cancel accepted.
     """
     error = None
     if run.cancel_requested_at:
@@ -83,19 +83,18 @@ def _unconfirmed(run: PipelineRun) -> RunError:
     return RunError("cancel_unconfirmed", ErrorCategory.LOST, message)
 
 
-def is_lost(run: PipelineRun, *, now: datetime, others_told: bool) -> bool:
-    """Whether a job that the Workbench doesn't know, once more, is lost.
-
-    Args:
-        run: with what earlier checks have seen.
-        now: the database's time.
-        others_told: the Workbench is right about other jobs, or there are none to be wrong about.
-    """
+def is_missed(run: PipelineRun, *, now: datetime) -> bool:
+    """Whether the Workbench, saying so once more, has not known the job often and for long."""
     seen = run.observation
     if seen.unknown_since is None or seen.unknown_count + 1 < LOSS_ANSWERS:
         return False
-    since = now - seen.unknown_since
-    return since >= LONGEST_OUTAGE or (others_told and since >= LOSS_AFTER)
+    return now >= seen.unknown_since + LOSS_AFTER
+
+
+def is_missed_for_good(run: PipelineRun, *, now: datetime) -> bool:
+    """Whether that has gone on so long that it doesn't matter what it says of other jobs."""
+    since = run.observation.unknown_since
+    return since is not None and now >= since + LONGEST_OUTAGE
 
 
 def job_lost(run: PipelineRun) -> Transition | None:
@@ -105,4 +104,6 @@ def job_lost(run: PipelineRun) -> Transition | None:
         f"though it was asked {run.observation.unknown_count + 1} times"
     )
     error = RunError("job_lost", ErrorCategory.LOST, message)
-    return transition(run, PipelineRunStatus.FAILED, error=error)
+    jobs = (run.workbench_job_id,) if run.workbench_job_id else ()
+    stray = Stray(reason=message, job_ids=jobs)  # It may turn up again.
+    return transition(run, PipelineRunStatus.FAILED, error=error, stray=stray)

@@ -17,6 +17,8 @@ from runs.ports import CancelEnd
 from runs.status import PipelineRunStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from runs.model import PipelineRun
     from runs.ports import Clock, StrayCheck, Strays, Workbench
 
@@ -60,42 +62,63 @@ class Hunting:
         for check in self.strays.due(CHECKS):
             if self.clock() > deadline:
                 break
+            look = self._look(check)
             looks += 1
-            found = self._look(check)
-            if found is None:
-                postponed += 1
-            cancelled += found or 0
+            cancelled += look.cancelled
+            postponed += not look.is_whole
         return HuntReport(checks=looks, cancelled=cancelled, postponed=postponed)
 
-    def _look(self, check: StrayCheck) -> int | None:
-        """How many jobs were cancelled; None: the Workbench gave no answer."""
-        run = check.run
-        over = check.now >= check.noted_at + GIVEN_UP
+    def _look(self, check: StrayCheck) -> _Look:
+        """Cancels what can be found; what is known is cancelled whatever the Workbench tells."""
+        told = self._told(check.run)
+        unwanted = [*{*(told or ()), *check.job_ids} - _wanted(check.run)]
+        answers = self.workbench.cancel(unwanted, within=LOOK_TIMEOUT) if unwanted else {}
+        ends = {job_id: answer.end for job_id, answer in answers.items()}
+        cancelled = [job_id for job_id in unwanted if ends.get(job_id) is CancelEnd.ACCEPTED]
+        for job_id in cancelled:
+            told_of = {"run_id": check.run.id, "workbench_job_id": job_id}
+            LOG.warning("stray_job_cancelled", extra=told_of)
+        unclear = [job for job in unwanted if ends.get(job, CancelEnd.UNCLEAR) is CancelEnd.UNCLEAR]
+        look = _Look(cancelled=len(cancelled), is_whole=told is not None and not unclear)
+        self._note(check, look, unclear)
+        return look
+
+    def _told(self, run: PipelineRun) -> Sequence[str] | None:
+        """The jobs under the run's key; none where that isn't offered; None: no answer."""
         try:
-            told = self.workbench.jobs_of(run.correlation_id, within=LOOK_TIMEOUT) or ()
+            return self.workbench.jobs_of(run.correlation_id, within=LOOK_TIMEOUT) or ()
         except WorkbenchUnavailable as error:
             LOG.warning("hunt_postponed", extra={"run_id": run.id, "error": str(error)})
-            if over:
-                self.strays.looked(check, cancelled=0, next_look_at=None)
             return None
-        unwanted = [*{*told, *check.job_ids} - _wanted(run)]
-        ends = self.workbench.cancel(unwanted, within=LOOK_TIMEOUT) if unwanted else {}
-        cancelled = [job for job, answer in ends.items() if answer.end is CancelEnd.ACCEPTED]
-        for job_id in cancelled:
-            LOG.warning("stray_job_cancelled", extra={"run_id": run.id, "workbench_job_id": job_id})
-        answered = [job for job, answer in ends.items() if answer.end is not CancelEnd.UNCLEAR]
-        if len(answered) < len(unwanted) and not over:
-            # Not just when the claim ends: this note, sent twice, is to be taken once.
-            soon = check.claimed_until - timedelta(milliseconds=1)
-            self.strays.looked(check, cancelled=len(cancelled), next_look_at=soon, is_whole=False)
-            return None
-        last = over or check.looks + 1 >= LOOKS
-        next_look_at = None if last else check.noted_at + SECOND_LOOK
-        self.strays.looked(check, cancelled=len(cancelled), next_look_at=next_look_at)
-        return len(cancelled)
+
+    def _note(self, check: StrayCheck, look: _Look, unclear: Sequence[str]) -> None:
+        over = check.now >= check.noted_at + GIVEN_UP
+        if not look.is_whole and over:
+            LOG.error("hunt_given_up", extra={"run_id": check.run.id, "unclear": unclear})
+        if over or (look.is_whole and check.looks + 1 >= LOOKS):
+            next_look_at = None
+        elif look.is_whole:
+            next_look_at = check.noted_at + SECOND_LOOK
+        else:
+            # Not `claimed_until` itself: this note, repeated, is to match no more.
+            next_look_at = check.claimed_until - timedelta(milliseconds=1)
+        self.strays.looked(
+            check,
+            cancelled=look.cancelled,
+            next_look_at=next_look_at,
+            is_whole=look.is_whole,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    cancelled: int
+    is_whole: bool
+    """The Workbench answered to everything."""
 
 
 def _wanted(run: PipelineRun) -> set[str]:
     """The run's own job, unless the run has ended before it."""
-    keeps = run.workbench_job_id and run.status in _KEEPS_ITS_JOB
-    return {run.workbench_job_id} if keeps and run.workbench_job_id else set()
+    if run.workbench_job_id and run.status in _KEEPS_ITS_JOB:
+        return {run.workbench_job_id}
+    return set()

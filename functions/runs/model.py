@@ -257,6 +257,8 @@ class Finding:
     """The trouble is that the Workbench has no such job."""
     next_check_at: datetime | None = None
     """Set with trouble alone."""
+    is_last: bool = False
+    """The run ended by this check; of other checks nothing is kept then."""
 
 
 def clean_json(value: Any) -> Any:

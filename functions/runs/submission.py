@@ -183,7 +183,9 @@ class Submission:
         running = sight.seen is Seen.RUNNING and run.status is not PipelineRunStatus.CREATED
         if running and not run.cancel_requested_at:
             return Resolution()
-        if not running and now >= run.created_at + self.submit_deadline:
+        # What has begun is not lost while Conductor can't be asked.
+        known = sight.seen is not Seen.NOT_SENT or run.status is PipelineRunStatus.CREATED
+        if not running and known and now >= run.created_at + self.submit_deadline:
             return Resolution(transition=lost(run))
         return Resolution(unresolved=sight.message)
 
@@ -192,8 +194,8 @@ class Submission:
     ) -> tuple[PipelineRun, Sequence[RunEvent]]:
         """Submits a run that was just recorded; it stays as it is if the database goes away."""
         sight = self._start_and_watch(run, deadline=deadline)
-        change = self._judge(run, sight, first=True)
         try:
+            change = self._judge(run, sight, first=True)
             events = self.runs.move([change]) if change else ()
             return self.runs.run(run.id, tenant_id=run.tenant_id), events
         except DatabaseUnavailable as error:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from runs.ports import Breaker, Breakers, CheckQueue, Claim, Runs, TickQueue
+    from runs.ports import Breaker, Breakers, CheckQueue, Claim, Clock, Runs, TickQueue
 
 LOG = logging.getLogger(__name__)
 
@@ -59,31 +59,43 @@ class Sweeping:
     check_queue: CheckQueue
     retry_queue: CheckQueue
     tick_queue: TickQueue
+    clock: Clock
     poll_interval: timedelta
 
-    def begin_minute(self, minute: datetime) -> SweepReport:
+    def begin_minute(self, minute: datetime, *, within: timedelta) -> SweepReport:
         """Wave 0: sends the minute's other waves, before all else, and sweeps."""
+        deadline = self.clock() + within.total_seconds()
         interval = round(self.poll_interval.total_seconds())
         for wave in range(1, MINUTE_SECONDS // interval):
             self.tick_queue.send(
                 TickMessage(minute=minute, wave=wave), delay_seconds=wave * interval
             )
-        return self.sweep(TickMessage(minute=minute, wave=0))
+        left = timedelta(seconds=max(0.0, deadline - self.clock()))
+        return self.sweep(TickMessage(minute=minute, wave=0), within=left)
 
-    def sweep(self, tick: TickMessage) -> SweepReport:
-        """Claims what is due of the tick's shards, page by page, and fans out."""
+    def sweep(self, tick: TickMessage, *, within: timedelta) -> SweepReport:
+        """Claims what is due of the tick's shards, page by page, and fans out.
+
+        What there is no time to claim stays due for the next tick.
+        """
+        deadline = self.clock() + within.total_seconds()
         not_after = tick.minute + tick.wave * self.poll_interval + TICK_WORTH
         breaker = self.breakers.breaker(self.workbench_api_url)
+        now = tick.minute
         shards = runs = messages = unsent = 0
         for page in _pages(tick.shards):
+            if self.clock() > deadline:
+                LOG.warning("sweep_out_of_time", extra={"wave": tick.wave})
+                break
             claim = self.runs.claim(page, older_than=self.poll_interval / 2, not_after=not_after)
+            now = claim.now
             sent, failed = self._fan_out(claim, breaker)
             shards += claim.shards
             runs += len(claim.due)
             messages += sent
             unsent += failed
         if breaker.opened_at and shards:
-            sent, failed = self._probe(claim.now)
+            sent, failed = self._probe(now)
             messages += sent
             unsent += failed
         report = SweepReport(shards=shards, runs=runs, messages=messages, unsent=unsent)
@@ -93,10 +105,12 @@ class Sweeping:
     def _fan_out(self, claim: Claim, breaker: Breaker) -> tuple[int, int]:
         """Asks for the checks; what can't be sent is left to the next sweep."""
         healthy = [due.run_id for due in claim.due if not due.troubled]
-        troubled = self._spared([due.run_id for due in claim.due if due.troubled], claim, breaker)
         packs = list(_packs(healthy, claim))
-        alone = [(run_id,) for run_id in troubled]
         unsent = self.check_queue.send(_messages(packs, claim.now))
+        if packs and unsent == len(packs):
+            return len(packs), unsent
+        troubled = self._spared([due.run_id for due in claim.due if due.troubled], claim, breaker)
+        alone = [(run_id,) for run_id in troubled]
         unsent += self.retry_queue.send(_messages(alone, claim.now))
         return len(packs) + len(alone), unsent
 
@@ -104,11 +118,14 @@ class Sweeping:
         """What is left of the runs in trouble when the Workbench is spared."""
         if not troubled:
             return ()
+        just_closed = breaker.closed_at and claim.now < breaker.closed_at + self.poll_interval
+        if not breaker.opened_at and not just_closed:
+            return troubled
+        pressing = self.runs.pressing(troubled, outage=LONGEST_OUTAGE)
         if breaker.opened_at:
-            return self.runs.pressing(troubled, outage=LONGEST_OUTAGE)
-        if breaker.closed_at and claim.now < breaker.closed_at + self.poll_interval:
-            return troubled[::2]  # It has just come back; the others follow in the next sweep.
-        return troubled
+            return pressing
+        rest = [run_id for run_id in troubled if run_id not in set(pressing)]
+        return [*pressing, *rest[::2]]  # The others follow in the next sweep.
 
     def _probe(self, now: datetime) -> tuple[int, int]:
         """Asks for checks of a few runs, spread over the interval."""

@@ -97,6 +97,7 @@ class Wiring:
             check_queue=self.check_queue(settings.check_queue_url),
             retry_queue=self.check_queue(settings.retry_queue_url),
             tick_queue=self.tick_queue(settings.tick_queue_url),
+            clock=self.clock,
             poll_interval=settings.poll_interval,
         )
 
@@ -222,8 +223,8 @@ class Wiring:
 
             config = Config(
                 connect_timeout=2,
-                read_timeout=5,
-                retries={"mode": "standard", "max_attempts": 2},
+                read_timeout=4,
+                retries={"mode": "standard", "total_max_attempts": 2},
                 max_pool_connections=10,
             )
             make: Any = boto3.client  # noqa: TID251  # the one place

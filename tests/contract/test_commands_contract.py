@@ -466,6 +466,14 @@ def test_p17_other_trouble_neither_counts_nor_ends_it(store: Store, created: Pip
     assert read(store, run).observation.consecutive_failures == 4
 
 
+def test_p17_an_unknown_word_about_the_job_ends_it(store: Store, created: PipelineRun) -> None:
+    run = submit(store, created)
+    trouble(store, [run], unknown_job=True)
+    known = Finding(run_id=run.id, trouble="unknown status", upstream_status="WARMING")
+    store.runs.observe([known])
+    assert unknown(store, run) == (None, 0)
+
+
 def test_p17_a_valid_answer_ends_it_and_then_it_begins_anew(
     store: Store, created: PipelineRun
 ) -> None:

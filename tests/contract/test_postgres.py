@@ -30,10 +30,10 @@ from runs.adapters.postgres import (
 )
 from runs.adapters.postgres.database import DataRefused, RowLocked
 from runs.adapters.postgres.statements import (
+    BREAKER_FAILED,
+    BREAKER_PROBES,
     CLAIM,
-    FAILED,
     MOVE_AND_WAIT,
-    PROBES,
     STRAYS_DUE,
 )
 from runs.adapters.postgres.tables import metadata
@@ -656,7 +656,7 @@ def test_what_is_asked_of_the_active_runs_does_not_read_all_runs(full: PostgresS
         ":most": "6",
         ":every": "interval '15 s'",
     }
-    statements = [PROBES.text, FAILED.text]
+    statements = [BREAKER_PROBES.text, BREAKER_FAILED.text]
     for name, value in values.items():
         statements = [statement.replace(name, value) for statement in statements]
     with statements_of(full) as sent:

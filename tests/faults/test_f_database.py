@@ -410,8 +410,9 @@ def test_f38_p18_a_batch_that_is_a_deadlocks_victim_is_written_at_the_second_try
         hostile.execute(lock, {"id": second})
         checked = beside.submit(bench.check, message)
         eventually(lambda: sessions(bench, waiting_for="Lock"))
-        hostile.execute(lock, {"id": first})
-        hostile.commit()
+        with bench.to_database.hold(OBSERVE):  # Else the second try might overtake the other side.
+            hostile.execute(lock, {"id": first})
+            hostile.commit()
         checked.result(DEADLINE_SECONDS)
 
     assert len(bench.to_database.calls_of(OBSERVE)) == before + 2

@@ -283,6 +283,25 @@ def test_f27_p16_p21_no_answer_is_a_failed_try_of_three_and_leaves_the_status(
     assert [bench.run(run_id).observation.consecutive_failures for run_id in run_ids] == [0, 0]
 
 
+@pytest.mark.parametrize("is_warm", [False, True])
+def test_f27_p21_a_try_that_is_reset_reached_the_workbench_twice_at_most(
+    bench: Bench, *, is_warm: bool
+) -> None:
+    """The HTTP client repeats a GET whose connection was reset, once: it may have been idle."""
+    [run_id] = bench.fleet(1)
+    bench.workbench.become("RUNNING", run=run_id)
+    message = CheckMessage(run_ids=(run_id,), sent_at=bench.store.true_now())
+    if is_warm:
+        bench.check(message)
+    before = len(bench.to_workbench.calls)
+
+    with bench.to_workbench.reset(CALLS_ABOUT_JOBS):
+        bench.check(message)
+
+    assert bench.run(run_id).observation.consecutive_failures == 1
+    assert before < len(bench.to_workbench.calls) <= before + 2
+
+
 # -- ten minutes ----------------------------------------------------------------------------------
 
 
@@ -310,14 +329,14 @@ def test_f32_p16_p21_a_workbench_that_is_down_is_probed_and_fails_no_run(bench: 
 def test_f32_p16_p21_ten_minutes_without_a_workbench_at_two_thousand_runs(bench: Bench) -> None:
     run_ids = bench.fleet(ACTIVE)
     bench.workbench.become("RUNNING")
-    course = Course(bench)
-    steady = course.interval()
 
-    with bench.to_workbench.reset(CALLS_ABOUT_JOBS):
-        down = [course.interval() for _ in range(OUTAGE - 1)]
-        down.append(course.interval(first=timedelta(seconds=10)))
-    course.go_on(timedelta(seconds=20))
-    up = [course.interval() for _ in range(2)]
+    with closing(Course(bench)) as course:
+        steady = course.interval()
+        with bench.to_workbench.status(503, CALLS_ABOUT_JOBS):
+            down = [course.interval() for _ in range(OUTAGE - 1)]
+            down.append(course.interval(first=timedelta(seconds=10)))
+        course.go_on(timedelta(seconds=20))
+        up = [course.interval() for _ in range(2)]
 
     assert steady.looks == ACTIVE
     assert [one.was_open for one in down] == [False] * 3 + [True] * (OUTAGE - 3)
@@ -402,6 +421,10 @@ class Course:
                     self._bench.check(*messages, wiring=self._wiring)
         self.now = until
         self._set_clock(self.now)
+
+    def close(self) -> None:
+        """Closes the functions' connections."""
+        self._wiring.close()
 
     def _set_clock(self, now: datetime) -> None:
         offset = "CAST(:now AS timestamptz) - statement_timestamp()"

@@ -148,6 +148,7 @@ def test_p8_p9_of_two_workflows_with_two_jobs_the_extra_one_is_known_and_cancell
 def test_p8_p9_a_submit_that_arrives_twice_unseen_leaves_no_extra_job(bench: Bench) -> None:
     """As Conductor's HTTP client may send it: nobody but the Workbench knows."""
     bench.workbench.honours_keys = False
+    bench.settings["WORKBENCH_HONOURS_KEYS"] = "false"
     with bench.to_workbench.duplicate(SUBMIT, times=1):
         run_id = bench.submitted()
     bench.workbench.become("RUNNING", run=run_id)

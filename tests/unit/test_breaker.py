@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fakes import WORKBENCH_URL, StartFault, World
+from fakes import SWEEP_TIME, WORKBENCH_URL, StartFault, World
 from runs.checking import CheckReport
+from runs.errors import DatabaseUnavailable
 from runs.messages import CheckMessage, TickMessage
 from runs.ports import Breaker, NoAnswer
 from runs.status import PipelineRunStatus
@@ -366,7 +367,7 @@ def test_f15_f32_two_sweeps_at_once_send_probes_once(world: World) -> None:
     world.retry_queue.sent.clear()
     halves = [TickMessage(minute=world.time.now, wave=0, shards=half) for half in SHARD_HALVES]
 
-    reports = [world.sweeping.sweep(half) for half in halves]
+    reports = [world.sweeping.sweep(half, within=SWEEP_TIME) for half in halves]
 
     assert [report.shards for report in reports] == [128, 128]
     assert [report.messages for report in reports] == [PROBES, 0]
@@ -420,6 +421,20 @@ def test_a_closed_breaker_gives_no_probes(world: World) -> None:
 
 
 # -- how it ends ----------------------------------------------------------------------------------
+
+
+def test_p11_p18_a_breaker_that_cannot_be_told_holds_up_nobody(world: World) -> None:
+    asked = world.submit()
+    world.conductor.start_faults.append(StartFault.UNCLEAR)
+    unresolved = world.submit()
+    world.pass_time(25)
+    error = DatabaseUnavailable("the row is locked")
+    world.steps.strike("before MemoryBreakers.answered", error)
+    messages = [CheckMessage(run_ids=(asked.id, unresolved.id), sent_at=world.time.now)]
+
+    world.checking.check(messages, within=timedelta(minutes=1))
+
+    assert world.run(unresolved.id).status is S.SUBMITTED
 
 
 @pytest.mark.parametrize("after", [0, 3, 14, 26, 29])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fakes import TENANT, Course, Crash, StartFault, World
+from runs import outcomes
 from runs.checking import CheckReport
 from runs.errors import (
     ConductorUnclear,
@@ -21,12 +22,15 @@ from runs.errors import (
 from runs.messages import CheckMessage
 from runs.model import CancelCause, ErrorCategory, PipelineRun
 from runs.outcomes import OUTCOMES, Seen, Sight, Verdict, doubt, verdict_on
-from runs.ports import CallEnd, JobStatus, NoAnswer, WorkflowStatus
+from runs.ports import ANSWER_TIME, CallEnd, JobStatus, NoAnswer, WorkflowStatus
 from runs.status import PipelineMode, PipelineRunStatus
 from runs.submission import ROUTE, SUBMIT_LEASE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
+
+    from runs.events import RunEvent
+    from runs.ports import JobAnswer
 
 S = PipelineRunStatus
 BATCH, REALTIME = PipelineMode.BATCH, PipelineMode.REALTIME
@@ -324,6 +328,68 @@ def test_p23_f45_the_cancel_is_told_also_when_the_job_cannot_be_asked_about(
     check(world, run.id)
 
     assert world.workbench.cancelled == ["job-1"]
+
+
+@pytest.mark.parametrize("word", ["STOPPING", None])
+def test_p23_p32_a_job_that_accepts_cancels_and_never_tells_of_itself_ends_its_run_all_the_same(
+    world: World, run: PipelineRun, word: str | None
+) -> None:
+    told = JobStatus(upstream_status=word) if word else NoAnswer(reason=OUT_OF_ORDER)
+    world.workbench.answer_with(told, run=run.id)
+    world.workbench.cancel_makes = word
+    world.cancel(run.id)
+
+    world.go_on(17 * 60)
+
+    end = world.run(run.id)
+    assert end.error
+    assert (end.status, end.error.code) == (S.FAILED, "cancel_unconfirmed")
+
+
+def test_p23_slow_answers_leave_time_to_cancel(world: World, run: PipelineRun) -> None:
+    other = world.submit()
+    world.cancel(run.id)
+    asked: list[timedelta] = []
+
+    class Slow:
+        """Takes all the time that it is given."""
+
+        def ask(self, job_ids: Sequence[str], *, within: timedelta) -> Mapping[str, JobAnswer]:
+            asked.append(within)
+            world.pass_time(within.total_seconds())
+            return world.workbench.ask(job_ids, within=within)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(world.workbench, name)
+
+    checking = replace(world.checking, workbench=Slow())  # type: ignore[arg-type]  # it has all
+    message = CheckMessage(run_ids=(run.id, other.id), sent_at=world.time.now)
+    checking.check([message], within=timedelta(seconds=20))
+
+    assert asked == [timedelta(seconds=20) - ANSWER_TIME]
+    assert world.workbench.cancelled == ["job-1"]
+
+
+def test_p23_a_run_that_failed_while_its_cancel_was_stored_is_a_conflict(world: World) -> None:
+    run = world.submit(respond_async=True)
+    world.pass_time(400)
+    change = outcomes.lost(world.run(run.id))
+    assert change
+
+    class Overtaken:
+        """Another gives the run up just before."""
+
+        def move(self, *changes: object, **how: object) -> Sequence[RunEvent]:
+            world.runs.move([change] if change else [])
+            return world.runs.move(*changes, **how)  # type: ignore[arg-type]  # as they came
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(world.runs, name)
+
+    cancelling = replace(world.cancelling, runs=Overtaken())  # type: ignore[arg-type]  # it has all
+    with pytest.raises(RunAlreadyTerminal):
+        cancelling.cancel(run.id, tenant_id=TENANT, reason=None)
+    assert world.run(run.id).status is S.FAILED
 
 
 def test_p24_a_cancel_that_nobody_could_carry_for_long_is_told_truly(

@@ -17,7 +17,8 @@ from runs.deadlines import (
     LOSS_AFTER,
     LOSS_ANSWERS,
     given_up,
-    is_lost,
+    is_missed,
+    is_missed_for_good,
     is_overdue,
 )
 from runs.messages import CheckMessage
@@ -501,20 +502,56 @@ def test_p17_p32_the_deadlines_are_those_of_the_properties() -> None:
     assert LOSS_ANSWERS == 5
 
 
-@pytest.mark.parametrize("others_told", [True, False])
 @pytest.mark.parametrize("answers", [1, 4, 5, 100])
 @pytest.mark.parametrize("seconds", [0, 899, 900, 86_399, 86_400])
-def test_p17_a_loss_takes_five_answers_and_15_minutes_or_a_day_when_others_are_unknown_too(
-    world: World, run: PipelineRun, answers: int, seconds: int, *, others_told: bool
+def test_p17_a_job_is_missed_after_five_answers_over_15_minutes_and_for_good_after_a_day(
+    world: World, run: PipelineRun, answers: int, seconds: int
 ) -> None:
     seen = Observation(unknown_since=world.time.now, unknown_count=answers - 1)
+    missing = replace(run, observation=seen)
     now = world.time.now + timedelta(seconds=seconds)
-    told = is_lost(replace(run, observation=seen), now=now, others_told=others_told)
-    assert told is (answers >= 5 and seconds >= (900 if others_told else 86_400))
+    assert is_missed(missing, now=now) is (answers >= 5 and seconds >= 900)
+    assert is_missed_for_good(missing, now=now) is (seconds >= 86_400)
 
 
 def test_p17_the_first_answer_of_its_kind_is_no_loss(world: World, run: PipelineRun) -> None:
-    assert not is_lost(run, now=world.time.now + 100 * HOUR, others_told=True)
+    now = world.time.now + 100 * HOUR
+    assert not is_missed(run, now=now)
+    assert not is_missed_for_good(run, now=now)
+
+
+def test_p17_an_answer_in_an_unknown_word_tells_that_the_job_is_known(world: World) -> None:
+    run = submitted(world)
+    other = submitted(world)
+    world.workbench.become("RUNNING", run=other.id)
+    for told in [UNKNOWN] * 4 + [JobStatus(upstream_status="WARMING")]:
+        world.workbench.answer_with(told, run=run.id)
+        check(world, run.id)
+    world.pass_time(16 * 60)
+    world.workbench.answer_with(UNKNOWN, run=run.id)
+    check(world, other.id)
+
+    check(world, run.id)
+
+    assert world.run(run.id).status is S.SUBMITTED
+    assert world.run(run.id).observation.unknown_count == 1
+
+
+def test_p9_p17_a_lost_job_that_turns_up_again_is_cancelled(world: World) -> None:
+    run = submitted(world)
+    other = submitted(world)
+    world.workbench.become("RUNNING", run=other.id)
+    [job] = world.workbench.jobs_for(run.id)
+    world.workbench.forget(run=run.id)
+    world.go_on(20 * 60)
+    end = world.run(run.id)
+    assert end.error
+    assert (end.error.code, end.next_check_at) == ("job_lost", None)
+    world.workbench.jobs[job.id] = job
+
+    world.go_on(20 * 60)
+
+    assert job.id in world.workbench.cancelled
 
 
 # -- loss -----------------------------------------------------------------------------------------
@@ -588,10 +625,8 @@ def test_p17_other_trouble_in_between_neither_counts_nor_starts_the_count_anew(
     run, healthy = world.submit(), world.submit()
     unknown_at(world, run, 0, 300)
     world.workbench.answer_with(DOWN, run=run.id)
-    for _ in range(10):
+    for _ in range(11):
         check(world, run.id)
-    world.workbench.answer_with(JobStatus(upstream_status="MELTED"), run=run.id)
-    check(world, run.id)
 
     unknown_at(world, run, 300, 700)  # 600 and 1,000 s after the first: the third and fourth.
     assert world.run(run.id).observation.unknown_count == 4

@@ -17,7 +17,7 @@ from failpoints import (
     FailpointStruck,
     api_event,
 )
-from fakes import World
+from fakes import SWEEP_TIME, World
 from poller import relay, tick
 from runs.errors import ConductorUnclear, DatabaseUnavailable
 from runs.wiring import using
@@ -124,7 +124,7 @@ def test_exit_before_a_call_keeps_it_from_its_effect() -> None:
     world = World()
     sweeping = failing("before tick_queue.send=exit", world).sweeping
     with pytest.raises(Died):
-        sweeping.begin_minute(world.time.now)
+        sweeping.begin_minute(world.time.now, within=SWEEP_TIME)
     assert world.tick_queue.take() == []
 
 
@@ -132,7 +132,7 @@ def test_exit_after_a_call_comes_when_it_has_had_its_effect() -> None:
     world = World()
     sweeping = failing("after tick_queue.send=exit", world).sweeping
     with pytest.raises(Died):
-        sweeping.begin_minute(world.time.now)
+        sweeping.begin_minute(world.time.now, within=SWEEP_TIME)
     world.go_on(30)
     assert [message.wave for message in world.tick_queue.take()] == [1]
 

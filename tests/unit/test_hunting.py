@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ from runs.ports import CallEnd, JobStatus, NoAnswer
 from runs.status import PipelineMode, PipelineRunStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from memory_database import NotedStray
 
 S = PipelineRunStatus
@@ -351,6 +354,35 @@ def test_p8_each_job_is_counted_though_the_cancel_of_another_was_unclear(world: 
 
     assert words(world, run) == {first: "CANCELLED", second: "CANCELLED"}
     assert noted(world, run).jobs_cancelled == 2
+
+
+def test_p9_a_job_that_is_known_is_cancelled_though_the_others_cannot_be_asked_for(
+    world: World,
+) -> None:
+    run = world.submit()
+    world.workbench.cancel_fault = "The Workbench answered 500: out of order"
+    world.cancel(run.id)
+    world.go_on(16 * 60)
+    assert noted(world, run).job_ids == ("job-1",)
+    world.workbench.cancel_fault = None
+
+    class Forgetful:
+        """Its look-up is out of order; the rest is not."""
+
+        def jobs_of(self, key: str, *, within: timedelta) -> Sequence[str] | None:
+            del key, within
+            raise WorkbenchUnavailable("The Workbench answered 500: no idea")
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(world.workbench, name)
+
+    hunting = replace(world.hunting, workbench=Forgetful())  # type: ignore[arg-type]  # it has all
+    world.pass_time(60)
+    report = hunting.hunt(within=timedelta(seconds=40))
+
+    assert report == HuntReport(checks=1, cancelled=1, postponed=1)
+    assert world.workbench.cancelled == ["job-1"]
+    assert noted(world, run).looks == 0
 
 
 def test_the_second_look_comes_15_minutes_after_the_note_though_the_first_came_late(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fakes import WORKBENCH_URL, Course, Crash, StartFault, World
+from fakes import SWEEP_TIME, WORKBENCH_URL, Course, Crash, StartFault, World
 from runs.errors import (
     ConductorUnclear,
     DatabaseUnavailable,
@@ -235,7 +235,7 @@ def test_p8_the_sweep_passes_by_a_run_under_a_live_lease(world: World) -> None:
 
     assert world.begin_minute().runs == 0
     world.pass_time(SUBMIT_LEASE.total_seconds())
-    [report] = [world.sweeping.sweep(tick) for tick, _ in world.tick_queue.sent]
+    [report] = [world.sweeping.sweep(tick, within=SWEEP_TIME) for tick, _ in world.tick_queue.sent]
     assert report.runs == 1
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fakes import Course, StartFault, World
-from runs.errors import ConductorUnclear, SubmissionFailed
+from runs.errors import ConductorUnclear, DatabaseUnavailable, SubmissionFailed
 from runs.messages import CheckMessage
 from runs.model import ErrorCategory, PipelineRun
 from runs.outcomes import Seen, sight_of
@@ -222,6 +222,32 @@ def test_p10_f10_a_job_that_another_active_run_has_is_not_taken(world: World) ->
     assert run.error.code == "workbench_answer_invalid"
     assert run.id in world.database.strays
     assert world.run(first.id).status is S.SUBMITTED
+
+
+def test_f33_a_database_that_goes_away_once_the_job_is_there_leaves_it_to_the_poller(
+    world: World,
+) -> None:
+    world.steps.strike("before MemoryRuns.holder_of", DatabaseUnavailable("restarting"))
+    run = world.submit()
+    assert run.status is S.CREATED
+    world.go_on(90)
+    assert world.run(run.id).status is S.SUBMITTED
+    assert len(world.workbench.jobs) == 1
+
+
+def test_p31_a_realtime_run_that_has_begun_is_not_lost_while_conductor_is_away(
+    world: World,
+) -> None:
+    world.conductor.courses.append(Course(seconds=70))
+    run = world.submit(mode=PipelineMode.REALTIME)
+    world.pass_time(30)
+    assert resolve(world, run).status is S.RUNNING
+    world.conductor.down = True
+    world.pass_time(400)
+    assert resolve(world, run).status is S.RUNNING
+    world.conductor.down = False
+
+    assert resolve(world, run).status is S.COMPLETED
 
 
 def test_p10_a_job_that_an_ended_run_had_may_be_taken(world: World) -> None:

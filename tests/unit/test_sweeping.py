@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fakes import StartFault, World
+from fakes import SWEEP_TIME, StartFault, World
 from runs.errors import DatabaseUnavailable
-from runs.messages import CheckMessage, TickMessage
+from runs.messages import SHARDS, CheckMessage, TickMessage
 from runs.model import Finding, PipelineRun
 from runs.status import PipelineMode
-from runs.sweeping import SweepReport, pack_size
+from runs.sweeping import PAGE, SweepReport, pack_size
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from runs.ports import Delayed
 
 ALL = SweepReport(shards=256)
 
@@ -88,7 +94,7 @@ def test_shards_are_claimed_sixteen_at_a_time(world: World) -> None:
 
 def test_a_tick_with_a_shard_range_claims_that_range_alone(world: World) -> None:
     message = TickMessage(minute=world.time.now, wave=0, shards=(10, 42))
-    assert world.sweeping.sweep(message) == SweepReport(shards=33)
+    assert world.sweeping.sweep(message, within=SWEEP_TIME) == SweepReport(shards=33)
     assert world.begin_minute() == SweepReport(shards=256 - 33)
 
 
@@ -109,7 +115,7 @@ def test_p19_f15_ticks_at_once_share_the_shards_between_them(world: World) -> No
     shard = run.id % 256
     mine = TickMessage(minute=world.time.now, wave=0, shards=(0, shard))
 
-    first = world.sweeping.sweep(mine)
+    first = world.sweeping.sweep(mine, within=SWEEP_TIME)
     second = world.begin_minute()
 
     assert (first.shards, first.runs) == (shard + 1, 1)
@@ -150,14 +156,14 @@ def test_f16_f17_a_tick_that_is_too_late_does_nothing(
 ) -> None:
     minute = world.time.now
     world.pass_time(late)
-    assert world.sweeping.begin_minute(minute).shards == claimed
+    assert world.sweeping.begin_minute(minute, within=SWEEP_TIME).shards == claimed
 
 
 @pytest.mark.parametrize(("late", "claimed"), [(75, 256), (76, 0)])
 def test_f17_a_waves_nominal_time_is_its_own(world: World, late: int, claimed: int) -> None:
     message = tick(world, wave=1)
     world.pass_time(late)
-    assert world.sweeping.sweep(message).shards == claimed
+    assert world.sweeping.sweep(message, within=SWEEP_TIME).shards == claimed
 
 
 def test_f16_a_burst_of_late_ticks_is_one_round(world: World) -> None:
@@ -294,7 +300,9 @@ def test_a_page_of_which_only_some_shards_were_due_counts_these(world: World) ->
     rest = [shard for shard in range(16) if shard != 1]
     world.database.polled |= dict.fromkeys(rest, world.time.now)
 
-    world.sweeping.sweep(TickMessage(minute=world.time.now, wave=0, shards=(0, 15)))
+    world.sweeping.sweep(
+        TickMessage(minute=world.time.now, wave=0, shards=(0, 15)), within=SWEEP_TIME
+    )
 
     assert [sent.message.run_ids for sent in world.check_queue.sent] == [(1, 257)]
 
@@ -317,6 +325,29 @@ def test_f20_without_queues_the_sweep_ends_all_the_same(world: World) -> None:
     submitted(world, 3)
     world.check_queue.refuses = 10**6
     assert world.begin_minute() == SweepReport(shards=256, runs=3, messages=3, unsent=3)
+
+
+def test_f20_a_tick_whose_time_is_over_leaves_what_is_not_claimed_to_the_next(
+    world: World,
+) -> None:
+    """Each page takes the queue four seconds here, and the tick has nine."""
+    submitted(world, 64)
+    send = world.check_queue.send
+
+    def slowly(messages: Sequence[Delayed]) -> int:
+        world.pass_time(4)
+        return send(messages)
+
+    world.check_queue.send = slowly  # type: ignore[method-assign]  # a slow queue
+    minute = world.time.now
+
+    report = world.sweeping.begin_minute(minute, within=timedelta(seconds=9))
+
+    assert report.shards == 3 * PAGE
+    world.check_queue.send = send  # type: ignore[method-assign]  # a well one
+    rest = world.sweeping.begin_minute(minute, within=timedelta(seconds=9))
+    assert rest.shards == SHARDS - 3 * PAGE
+    assert report.runs + rest.runs == 64
 
 
 def test_p20_no_run_is_forgotten_when_all_messages_are_lost(world: World) -> None:

@@ -42,12 +42,15 @@ class SqsCheckQueue:
             return sum(pool.map(self._send_twice, batches))
 
     def _send_twice(self, batch: Sequence[Delayed]) -> int:
-        """Sends a batch, and what of it was refused once more."""
+        """Sends a batch, and what of it was refused once more; without an answer that is all."""
         refused = self._send(batch)
-        return len(self._send(refused)) if refused else 0
+        if refused is None:
+            return len(batch)
+        again = self._send(refused) if refused else ()
+        return len(refused) if again is None else len(again)
 
-    def _send(self, batch: Sequence[Delayed]) -> Sequence[Delayed]:
-        """Those that were refused, or all when no answer came."""
+    def _send(self, batch: Sequence[Delayed]) -> Sequence[Delayed] | None:
+        """Those that were refused; None: no answer came."""
         entries = [
             {
                 "Id": str(number),
@@ -59,7 +62,7 @@ class SqsCheckQueue:
         send = self._client().send_message_batch
         answer = _answer(send, QueueUrl=self._queue_url, Entries=entries)
         if answer is None:
-            return batch
+            return None
         return [batch[int(failed["Id"])] for failed in answer.get("Failed", ())]
 
     def release(self, receipt_handles: Sequence[str]) -> None:

@@ -70,7 +70,10 @@ class HttpWorkbench:
     def jobs_of(self, idempotency_key: str, *, within: timedelta) -> Sequence[str] | None:
         """See `ports.Workbench`."""
         try:
-            if not self._capabilities_now(within).client_reference:
+            capabilities = self._capabilities_now(within)
+            if capabilities is None:
+                raise WorkbenchUnavailable("The Workbench does not tell what it offers")
+            if not capabilities.client_reference:
                 return None
             query = {"idempotency_key": idempotency_key}
             answer = self._get("/batch/jobs", query, within=within)
@@ -112,7 +115,9 @@ class HttpWorkbench:
     async def _cancel_one(
         self, job_id: str, gate: asyncio.Semaphore, answers: dict[str, CancelAnswer]
     ) -> None:
-        answers[job_id] = _cancel_answer(await self._asked(gate, "POST", f"/batch/cancel/{job_id}"))
+        answers[job_id] = _cancel_answer(
+            await self._understood(gate, "POST", f"/batch/cancel/{job_id}")
+        )
 
     async def _ask_in_bulk(
         self, job_ids: Sequence[str], gate: asyncio.Semaphore, answers: dict[str, JobAnswer]
@@ -128,7 +133,10 @@ class HttpWorkbench:
         self, job_ids: Sequence[str], gate: asyncio.Semaphore, answers: dict[str, JobAnswer]
     ) -> Sequence[str]:
         body = {"workbench_job_ids": job_ids}
-        answer = await self._asked(gate, "POST", "/batch/status", body)
+        try:
+            answer = await self._asked(gate, "POST", "/batch/status", body)
+        except AnswerInvalid:
+            return job_ids  # What is too large for all may do for each.
         if isinstance(answer, NoAnswer):
             answers.update(dict.fromkeys(job_ids, answer))
             return ()
@@ -146,7 +154,7 @@ class HttpWorkbench:
     async def _ask_one(
         self, job_id: str, gate: asyncio.Semaphore, answers: dict[str, JobAnswer]
     ) -> None:
-        answer = await self._asked(gate, "GET", f"/batch/status/{job_id}")
+        answer = await self._understood(gate, "GET", f"/batch/status/{job_id}")
         if isinstance(answer, NoAnswer):
             answers[job_id] = answer
         elif not 200 <= answer.status < 300:
@@ -160,18 +168,33 @@ class HttpWorkbench:
     async def _asked(
         self, gate: asyncio.Semaphore, method: str, path: str, body: object = None
     ) -> Answer | NoAnswer:
-        """A whole answer, whatever its status, or why there is none."""
+        """A whole answer, whatever its status, or why there is none.
+
+        Raises:
+            AnswerInvalid: there is one, and it is too large or can't be unpacked.
+        """
         seconds = self._answer_seconds
         try:
             async with gate, asyncio.timeout(seconds):
                 return await self._send(method, path, body)
         except TimeoutError:
             return NoAnswer(reason=f"The Workbench gave no whole answer within {seconds:g} s")
+        except AnswerInvalid:
+            raise
         except (httpx.HTTPError, OSError) as error:
             text = str(error) or type(error).__name__
             return NoAnswer(reason=f"The Workbench can't be reached: {text}")
         except Exception as error:  # noqa: BLE001  # aiohttp's own errors pass its transport
             # An answer that makes no sense must not take the other jobs' answers along.
+            return NoAnswer(reason=f"The Workbench's answer can't be used: {error}")
+
+    async def _understood(
+        self, gate: asyncio.Semaphore, method: str, path: str
+    ) -> Answer | NoAnswer:
+        """The same, where an answer that can't be read is none."""
+        try:
+            return await self._asked(gate, method, path)
+        except AnswerInvalid as error:
             return NoAnswer(reason=f"The Workbench's answer can't be used: {error}")
 
     async def _send(self, method: str, path: str, body: object) -> Answer:
@@ -183,17 +206,18 @@ class HttpWorkbench:
 
     async def _offers(self, gate: asyncio.Semaphore) -> Capabilities:
         if self._capabilities is None:
-            answer = await self._asked(gate, "GET", "/batch/capabilities")
+            answer = await self._understood(gate, "GET", "/batch/capabilities")
             if isinstance(answer, Answer):
                 self._capabilities = _capabilities(answer)
         return self._capabilities or Capabilities()
 
     # -- one question at a time -------------------------------------------------------------------
 
-    def _capabilities_now(self, within: timedelta) -> Capabilities:
+    def _capabilities_now(self, within: timedelta) -> Capabilities | None:
+        """None: it doesn't tell, now."""
         if self._capabilities is None:
             self._capabilities = _capabilities(self._get("/batch/capabilities", within=within))
-        return self._capabilities or Capabilities()
+        return self._capabilities
 
     def _get(
         self, path: str, query: Mapping[str, str] | None = None, *, within: timedelta

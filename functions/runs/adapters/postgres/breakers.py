@@ -33,14 +33,14 @@ class PostgresBreakers:
 
     def answered(self, workbench: str) -> None:
         """See `ports.Breakers`."""
-        self.database.rows(statements.ANSWERED, {"workbench": workbench})
+        self.database.rows(statements.BREAKER_ANSWERED, {"workbench": workbench})
 
     def failed(self, workbench: str, *, only_unknown: bool) -> None:
         """See `ports.Breakers`."""
         parameters = {"workbench": workbench, "only_unknown": only_unknown}
-        self.database.rows(statements.FAILED, parameters)
+        self.database.rows(statements.BREAKER_FAILED, parameters)
 
     def probes(self, workbench: str, *, most: int, every: timedelta) -> Sequence[int]:
         """See `ports.Breakers`."""
         parameters = {"workbench": workbench, "most": most, "every": every}
-        return [row["id"] for row in self.database.rows(statements.PROBES, parameters)]
+        return [row["id"] for row in self.database.rows(statements.BREAKER_PROBES, parameters)]

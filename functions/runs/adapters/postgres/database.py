@@ -1,12 +1,14 @@
 """One connection per environment, one statement per change, and what its failures mean.
 
 Every statement commits by itself (AUTOCOMMIT) and is safe to repeat, because the data says so:
-unique keys, conditions on what was seen. So a statement whose connection was lost, or that
-another transaction made impossible, is sent once more, whether or not it was carried out.
+unique keys, conditions on what was seen; an observation's counts of failures alone may come out
+one too many. So a statement whose connection was lost, or that another transaction made impossible,
+is sent once more, whether or not it was carried out.
 """
 
 from __future__ import annotations
 
+import logging
 import ssl
 from functools import cached_property
 from ipaddress import ip_address
@@ -100,6 +102,8 @@ class Database:
 
     @cached_property
     def _engine(self) -> sa.Engine:
+        # pg8000 can't end a connection that was lost; SQLAlchemy tells of it in a stack trace.
+        logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
         url = sa.make_url(self._url())
         engine = sa.create_engine(
             url,

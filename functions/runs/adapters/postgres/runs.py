@@ -20,7 +20,7 @@ from runs.adapters.postgres.tables import (
 )
 from runs.errors import IdempotencyKeyReused, PipelineNotFound, RunNotFound
 from runs.ports import ActiveRuns, Breaker, Claim, DueRun, Recorded, RunNow
-from runs.status import ACTIVE, PipelineRunStatus
+from runs.status import ACTIVE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-WITH_JOB: Final = [PipelineRunStatus.SUBMITTED, PipelineRunStatus.RUNNING]
 RELAY_LOCK: Final = 7_161_916
 """The advisory lock that the one relay at work holds."""
 
@@ -154,11 +153,7 @@ class PostgresRuns:
 
     def holder_of(self, workbench_job_id: str) -> int | None:
         """See `ports.Runs`."""
-        statement = sa.select(pipeline_runs.c.id).where(
-            pipeline_runs.c.workbench_job_id == workbench_job_id,
-            pipeline_runs.c.status.in_(WITH_JOB),
-        )
-        rows = self.database.rows(statement)
+        rows = self.database.rows(statements.HOLDER, {"workbench_job_id": workbench_job_id})
         return rows[0]["id"] if rows else None
 
     def is_alone(self, run_id: int) -> bool:
@@ -273,5 +268,6 @@ def _found(finding: Finding) -> dict[str, object]:
         "logs_url": finding.logs_url,
         "trouble": finding.trouble,
         "unknown_job": finding.unknown_job,
+        "is_last": finding.is_last,
         "next_check_at": next_check_at.isoformat() if next_check_at else None,
     }

@@ -130,7 +130,8 @@ OBSERVE = _statement(
     WITH finding AS MATERIALIZED (
         SELECT * FROM jsonb_to_recordset(CAST(:findings AS jsonb)) AS finding (
             run_id bigint, upstream_status text, progress_done bigint, progress_total bigint,
-            logs_url text, trouble text, unknown_job boolean, next_check_at timestamptz)
+            logs_url text, trouble text, unknown_job boolean, is_last boolean,
+            next_check_at timestamptz)
     ), taken AS (
         SELECT run.id FROM pipeline_runs run JOIN finding ON run.id = finding.run_id
         WHERE run.next_check_at IS DISTINCT FROM finding.next_check_at
@@ -145,8 +146,10 @@ OBSERVE = _statement(
     SELECT run_id, run.tenant_id, CASE WHEN trouble IS NULL THEN runs_now() END,
         upstream_status, progress_done, progress_total, logs_url,
         CASE WHEN trouble IS NULL THEN 0 ELSE 1 END, trouble,
-        CASE WHEN unknown_job THEN runs_now() END, CASE WHEN unknown_job THEN 1 ELSE 0 END
+        CASE WHEN unknown_job AND upstream_status IS NULL THEN runs_now() END,
+        CASE WHEN unknown_job AND upstream_status IS NULL THEN 1 ELSE 0 END
     FROM finding JOIN pipeline_runs run ON run.id = finding.run_id
+        AND (run.status IN ('CREATED', 'SUBMITTED', 'RUNNING') OR finding.is_last)
     ORDER BY run_id
     ON CONFLICT (run_id) DO UPDATE SET
         last_checked_at = GREATEST(seen.last_checked_at, EXCLUDED.last_checked_at),
@@ -157,14 +160,19 @@ OBSERVE = _statement(
         consecutive_failures = CASE WHEN EXCLUDED.last_error IS NULL THEN 0
             ELSE seen.consecutive_failures + 1 END,
         last_error = EXCLUDED.last_error,
-        unknown_since = CASE WHEN EXCLUDED.last_error IS NOT NULL
+        unknown_since = CASE
+            WHEN EXCLUDED.last_error IS NOT NULL AND EXCLUDED.upstream_status IS NULL
             THEN COALESCE(seen.unknown_since, EXCLUDED.unknown_since) END,
-        unknown_count = CASE WHEN EXCLUDED.last_error IS NOT NULL
+        unknown_count = CASE
+            WHEN EXCLUDED.last_error IS NOT NULL AND EXCLUDED.upstream_status IS NULL
             THEN seen.unknown_count + EXCLUDED.unknown_count ELSE 0 END
     """,
     findings=sa.Text(),
 )
-"""Writes what checks found out, and backs off the runs that gave trouble."""
+"""Writes what checks found out, and backs off the runs that gave trouble.
+
+Of a run that has ended only the check that ended it is written: another may come late.
+"""
 
 CLAIM = _statement(
     """
@@ -252,7 +260,7 @@ PRESSING = _statement(
 )
 """Which runs are checked though the Workbench's breaker is open."""
 
-ANSWERED = _statement(
+BREAKER_ANSWERED = _statement(
     """
     INSERT INTO workbench_breakers AS breaker (workbench, last_valid_at)
     VALUES (:workbench, runs_now())
@@ -260,12 +268,15 @@ ANSWERED = _statement(
         last_valid_at = GREATEST(breaker.last_valid_at, EXCLUDED.last_valid_at),
         failing_since = NULL, opened_at = NULL, probe_at = NULL,
         closed_at = CASE WHEN breaker.opened_at IS NULL THEN breaker.closed_at ELSE runs_now() END
+    WHERE breaker.opened_at IS NOT NULL OR breaker.failing_since IS NOT NULL
+        OR breaker.last_valid_at IS NULL
+        OR breaker.last_valid_at <= runs_now() - INTERVAL '5 seconds'
     """,
     workbench=sa.Text(),
 )
 """Notes a valid answer and closes the breaker."""
 
-FAILED = _statement(
+BREAKER_FAILED = _statement(
     """
     INSERT INTO workbench_breakers AS breaker (workbench, failing_since)
     VALUES (:workbench, runs_now())
@@ -296,7 +307,7 @@ FAILED = _statement(
 )
 """Notes failures, and opens the breaker if there is reason; it counts to ten at most."""
 
-PROBES = _statement(
+BREAKER_PROBES = _statement(
     """
     WITH turn AS (
         UPDATE workbench_breakers SET probe_at = runs_now() + :every
@@ -320,6 +331,14 @@ PROBES = _statement(
 
 Runs to be cancelled are left out, for they are asked in any case.
 """
+
+HOLDER = _statement(
+    """
+    SELECT id FROM pipeline_runs
+    WHERE workbench_job_id = :workbench_job_id AND status IN ('SUBMITTED', 'RUNNING')
+    """,
+    workbench_job_id=sa.Text(),
+)
 
 STRAYS_DUE = _statement(
     """
