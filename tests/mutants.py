@@ -438,8 +438,8 @@ MUTANTS: Final = (
         name="a submission that is never given up",
         properties=(11, 32),
         file=f"{DOMAIN}/submission.py",
-        old="if not running and now >= run.created_at + self.submit_deadline:",
-        new="if not running and now < run.created_at:",
+        old="if not running and known and now >= run.created_at + self.submit_deadline:",
+        new="if not running and known and now < run.created_at:",
         tests=(f"{UNIT}/test_submission_outcomes.py",),
     ),
     Mutant(

@@ -710,6 +710,7 @@ SPOILT: dict[str, Item] = {
     "404": Answer(404, "no"),
     "405": Answer(405, "no"),
     "413": Answer(413, "no"),
+    "too large for all": huge(),
     "a redirect": redirect("http://nowhere.invalid"),
 }
 
@@ -728,7 +729,13 @@ def test_p18_a_bulk_answer_that_makes_no_sense_is_made_up_for_singly(
 
 
 @pytest.mark.parametrize(
-    "answer", [Answer(500, "no"), Answer(503, "no"), Answer(429, "no"), huge()]
+    "answer",
+    [
+        Answer(500, "no"),
+        Answer(503, "no"),
+        Answer(429, "no"),
+        Answer(503, "no", pad_to_bytes=10**6),
+    ],
 )
 def test_p21_a_bulk_call_that_is_refused_is_not_made_a_hundred_calls(
     scripted: ScriptedWorkbench, workbench: HttpWorkbench, answer: Answer

@@ -533,6 +533,8 @@ def test_the_tables_refuse_what_makes_no_sense(
 # -- the schema -----------------------------------------------------------------------------------
 
 
+# Alembic stumbles over the dialect's options of a unique partial index, which isn't compared here.
+@pytest.mark.filterwarnings("ignore:Can't validate argument 'dialect_options'")
 def test_the_tables_that_queries_are_built_on_are_those_that_the_migrations_make(
     store: PostgresStore,
 ) -> None:

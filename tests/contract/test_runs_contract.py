@@ -968,11 +968,16 @@ def test_f36_a_locked_run_keeps_no_other_from_being_observed(
     assert told == ("time-out" if observed_before else None)
 
 
-def test_p3_an_ended_run_may_still_be_observed(store: Store, submitted: PipelineRun) -> None:
+def test_p3_f22_of_an_ended_run_the_check_that_ended_it_is_kept_and_no_later_one(
+    store: Store, submitted: PipelineRun
+) -> None:
     back_off(store, submitted, timedelta(minutes=1))
     ended = moved(store, submitted, S.COMPLETED)
 
-    store.runs.observe([Finding(run_id=ended.id, upstream_status="DONE")])
+    store.runs.observe([Finding(run_id=ended.id, upstream_status="DONE", is_last=True)])
+    late = read(store, ended).created_at + timedelta(hours=1)
+    store.runs.observe([Finding(run_id=ended.id, upstream_status="RUNNING")])
+    store.runs.observe([Finding(run_id=ended.id, trouble="time-out", next_check_at=late)])
 
     run = read(store, ended)
     assert (run.status, run.version, run.next_check_at) == (S.COMPLETED, 4, None)

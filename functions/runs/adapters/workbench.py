@@ -200,9 +200,15 @@ class HttpWorkbench:
     async def _send(self, method: str, path: str, body: object) -> Answer:
         async with self._client.stream(method, self._url + path, json=body) as response:
             collected = Body(response.headers)
-            async for chunk in response.aiter_raw():
-                collected.add(chunk)
-        return Answer(response.status_code, response.headers, collected.whole())
+            try:
+                async for chunk in response.aiter_raw():
+                    collected.add(chunk)
+                body = collected.whole()
+            except AnswerInvalid as error:
+                if response.is_success:
+                    raise
+                body = str(error).encode()  # A refusal is one, whatever comes with it.
+        return Answer(response.status_code, response.headers, body)
 
     async def _offers(self, gate: asyncio.Semaphore) -> Capabilities:
         if self._capabilities is None:

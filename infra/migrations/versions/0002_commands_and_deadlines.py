@@ -18,7 +18,7 @@ ALTER TABLE pipeline_runs
     ADD CONSTRAINT cancel_has_cause CHECK
         ((cancel_cause IS NULL) = (cancel_requested_at IS NULL)) NOT VALID;
 CREATE UNIQUE INDEX pipeline_runs_active_job ON pipeline_runs (workbench_job_id)
-    WHERE status IN ('SUBMITTED', 'RUNNING');
+    WHERE workbench_job_id IS NOT NULL AND status IN ('SUBMITTED', 'RUNNING');
 CREATE INDEX pipeline_runs_in_trouble ON pipeline_runs (next_check_at, id)
     WHERE next_check_at IS NOT NULL AND status IN ('SUBMITTED', 'RUNNING');
 COMMENT ON INDEX pipeline_runs_active_job IS

@@ -135,6 +135,7 @@ OBSERVE = _statement(
     ), taken AS (
         SELECT run.id FROM pipeline_runs run JOIN finding ON run.id = finding.run_id
         WHERE run.next_check_at IS DISTINCT FROM finding.next_check_at
+            AND (run.status IN ('CREATED', 'SUBMITTED', 'RUNNING') OR finding.is_last)
         ORDER BY run.id FOR NO KEY UPDATE OF run SKIP LOCKED
     ), backed_off AS (
         UPDATE pipeline_runs run SET next_check_at = finding.next_check_at
