@@ -7,7 +7,7 @@ DEV := .local/envs/dev/bin
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.local/pycache
 
 .DEFAULT_GOAL := help
-.PHONY: help run test up down logs status verify model faults mutants lint format unit contract e2e prove lock deploy
+.PHONY: help run test up down logs status verify model faults mutants soak lint format unit contract e2e prove lock deploy
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ faults: dev-env ## What happens when real parts fail, also the slow ones
 
 mutants: dev-env ## Take away the safety code, one thing at a time: the tests have to notice
 	@PYTHONPATH=tests $(DEV)/python -m mutation
+
+soak: dev-env ## Half an hour under load while parts are killed (MINUTES=, RUNS=, SEED=)
+	@PYTHONPATH=.:tests $(DEV)/python -m soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(RUNS),--runs $(RUNS)) $(if $(SEED),--seed $(SEED))
 
 lint: dev-env ## Ruff, mypy, import-linter, deptry, cfn-lint
 	@$(DEV)/python -m infra.local.lint
