@@ -245,6 +245,7 @@ def test_f24_p18_unknown_statuses_in_a_bulk_answer_spoil_no_other(bench: Bench) 
 
 def test_f24_p18_a_status_of_a_megabyte_in_a_bulk_answer_spoils_no_other(bench: Bench) -> None:
     healthy, poison = bench.fleet(2)
+    bench.workbench.become("RUNNING", run=healthy)
     bench.workbench.script(run=poison, status=[always(State("x" * MEBIBYTE))])
 
     bench.let_an_interval_pass()

@@ -26,7 +26,7 @@ def test_an_unknown_run_is_told_in_the_originals_words(chain: Chain) -> None:
 
 def test_p13_an_invalid_body_is_pointed_at_and_writes_nothing(chain: Chain) -> None:
     pipeline_id = chain.pipeline()
-    answer = chain.post(pipeline_id, input_path_prefix="../up", timeout_seconds=60)
+    answer = chain.post(pipeline_id, input_path_prefix="../up", timeout_seconds=59)
     assert answer.status_code == 422
     pointers = {error["pointer"] for error in answer.json()["errors"]}
     assert pointers == {"/input_path_prefix", "/timeout_seconds"}
