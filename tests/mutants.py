@@ -193,8 +193,8 @@ MUTANTS: Final = (
         name="a lost answer is a failure",
         properties=(12,),
         file=f"{DOMAIN}/outcomes.py",
-        old="        CallEnd.UNCLEAR: Seen.ANSWER_LOST,\n",
-        new="        CallEnd.UNCLEAR: Seen.WORKBENCH_REFUSED,\n",
+        old='return Seen.ANSWER_LOST, f"The workflow',
+        new='return Seen.WORKBENCH_REFUSED, f"The workflow',
         tests=(f"{UNIT}/test_submission.py", f"{UNIT}/test_submission_outcomes.py"),
     ),
     Mutant(
@@ -394,11 +394,11 @@ MUTANTS: Final = (
         tests=(f"{UNIT}/test_submission.py", f"{UNIT}/test_api_submission.py"),
     ),
     Mutant(
-        name="a page begins with the last run of the page before",
+        name="a page leaves out the run after the page before",
         properties=(27,),
         file=f"{DOMAIN}/adapters/postgres/runs.py",
         old="conditions.append(pipeline_runs.c.id < before)",
-        new="conditions.append(pipeline_runs.c.id <= before)",
+        new="conditions.append(pipeline_runs.c.id < before - 1)",
         tests=(RUNS_CONTRACT,),
     ),
     Mutant(

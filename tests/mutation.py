@@ -40,7 +40,7 @@ COPIED: Final = (
 )
 SIDE_BY_SIDE: Final = 2
 MUST_HAVE: Final = frozenset(range(1, 29))
-LONGEST_SECONDS: Final = 300
+LONGEST_SECONDS: Final = 180
 FAILED: Final = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 TESTS_FAILED: Final = 1
 """pytest's exit code."""
@@ -128,7 +128,10 @@ def _try(mutant: Mutant, copies: SimpleQueue[Path]) -> Verdict:
 
 def _run(mutant: Mutant, copy: Path) -> tuple[str, str]:
     """The first test that fails, and what went wrong if it isn't the mutant's doing."""
-    done = _pytest(mutant.tests, copy)
+    try:
+        done = _pytest(mutant.tests, copy)
+    except subprocess.TimeoutExpired:
+        return "", f"its tests did not end within {LONGEST_SECONDS} s"
     failed = FAILED.search(done.stdout)
     if done.returncode == TESTS_FAILED and failed:
         return failed[1], ""

@@ -117,7 +117,6 @@ _CALL_ENDS: Final[Mapping[CallEnd, Seen]] = MappingProxyType(
         CallEnd.CONNECTION_REFUSED: Seen.WORKBENCH_REFUSED,
         CallEnd.CLIENT_ERROR: Seen.WORKBENCH_REFUSED,
         CallEnd.SERVER_ERROR: Seen.WORKBENCH_BROKE,
-        CallEnd.UNCLEAR: Seen.ANSWER_LOST,
     }
 )
 
@@ -164,7 +163,7 @@ def _seen(mode: PipelineMode, execution: WorkflowExecution) -> tuple[Seen, str]:
     match execution.status:
         case WorkflowStatus.RUNNING | WorkflowStatus.PAUSED:
             return Seen.RUNNING, "The workflow has not ended yet"
-        case WorkflowStatus.FAILED if execution.call_end is not CallEnd.UNCLEAR:
+        case WorkflowStatus.FAILED if execution.call_end in _CALL_ENDS:
             return _CALL_ENDS[execution.call_end], execution.reason
         case WorkflowStatus.COMPLETED if mode is PipelineMode.REALTIME:
             if execution.output.get("output") is not None:

@@ -235,6 +235,22 @@ def test_f33_a_database_that_goes_away_once_the_job_is_there_leaves_it_to_the_po
     assert len(world.workbench.jobs) == 1
 
 
+def test_p31_later_a_realtime_run_whose_answer_was_lost_is_failed_and_not_started_again(
+    world: World,
+) -> None:
+    world.conductor.start_faults.append(StartFault.ANSWER_LOST)
+    world.conductor.courses.append(Course.answer_lost())
+    run = world.submit(mode=PipelineMode.REALTIME)
+    assert run.status is S.CREATED
+    world.pass_time(SUBMIT_LEASE.total_seconds() + 1)
+
+    run = resolve(world, run)
+
+    assert run.error
+    assert (run.status, run.error.code) == (S.FAILED, "workbench_answer_lost")
+    assert starts(world, run) == 1
+
+
 def test_p31_a_realtime_run_that_has_begun_is_not_lost_while_conductor_is_away(
     world: World,
 ) -> None:
