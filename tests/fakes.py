@@ -670,6 +670,7 @@ class World:
             poll_interval=poll_interval,
             max_attempts=3,
             retry_delay=timedelta(seconds=5),
+            submit_deadline=timedelta(seconds=300),
         )
         self.sweeping = Sweeping(
             runs=self.runs,

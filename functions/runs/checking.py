@@ -32,6 +32,7 @@ from runs.model import (
     clean,
     transition,
 )
+from runs.outcomes import lost
 from runs.ports import ANSWER_TIME, CancelEnd, Delayed, JobStatus, NoAnswer
 from runs.status import RANK, TERMINAL, PipelineRunStatus
 from runs.submission import RESOLVE_WITHIN, Resolution
@@ -121,6 +122,7 @@ class Checking:
     poll_interval: timedelta
     max_attempts: int
     retry_delay: timedelta
+    submit_deadline: timedelta
 
     def check(self, messages: Sequence[CheckMessage], *, within: timedelta) -> CheckReport:
         """Looks at every run that the messages name; those there is no time for are left out.
@@ -284,6 +286,9 @@ class Checking:
             # The batch's edge: a run that trips over a bug of ours must not take others along.
             LOG.exception("resolve_failed", extra={"run_id": run.id})
             resolution = Resolution(unresolved=f"{type(error).__name__}: {error}")
+            deadline = run.created_at + self.submit_deadline
+            if run.status is PipelineRunStatus.CREATED and batch.now >= deadline:
+                resolution = Resolution(transition=lost(run))
         look = Look(run=run, finding=Finding(run_id=run.id), transition=resolution.transition)
         if resolution.unresolved:
             look = self._troubled(run, NoAnswer(reason=resolution.unresolved), batch)

@@ -121,6 +121,7 @@ class Wiring:
             poll_interval=settings.poll_interval,
             max_attempts=settings.max_check_attempts,
             retry_delay=timedelta(seconds=settings.retry_delay_seconds),
+            submit_deadline=timedelta(seconds=settings.submit_deadline_seconds),
         )
 
     @cached_property

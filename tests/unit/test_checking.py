@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from runs.events import RunEvent
     from runs.model import Transition
+    from runs.submission import Resolution
 
 S = PipelineRunStatus
 MINUTE = timedelta(minutes=1)
@@ -472,6 +473,26 @@ def test_p18_f40_a_text_that_cannot_be_stored_spoils_only_its_own_run(world: Wor
 
     assert world.run(good.id).status is S.FAILED
     assert world.run(bad.id).status is S.SUBMITTED
+
+
+def test_p11_p32_a_run_whose_resolving_always_trips_over_a_bug_is_lost_after_its_deadline(
+    world: World,
+) -> None:
+    world.conductor.start_faults.append(StartFault.UNCLEAR)
+    run = world.submit()
+
+    def broken(run: PipelineRun, *, now: datetime) -> Resolution:
+        raise RuntimeError(f"a bug of ours, with run {run.id} at {now}")
+
+    checking = replace(world.checking, resolve=broken)
+    for seconds, status in [(290, S.CREATED), (11, S.FAILED)]:
+        world.pass_time(seconds)
+        message = CheckMessage(run_ids=(run.id,), sent_at=world.time.now)
+        checking.check([message], within=MINUTE)
+        assert world.run(run.id).status is status
+    error = world.run(run.id).error
+    assert error
+    assert error.code == "submission_lost"
 
 
 def test_p18_a_run_whose_resolving_trips_over_a_bug_takes_no_other_along(world: World) -> None:
