@@ -680,6 +680,22 @@ def test_what_could_not_be_told_now_is_asked_again(
     assert len(scripted.calls_of("bulk_status")) == 1
 
 
+@pytest.mark.parametrize("capabilities", [Answer(500, "no"), Answer(503, "no"), Answer(429, "no")])
+def test_p9_what_is_offered_could_not_be_told_does_not_mean_that_there_is_no_job(
+    scripted: ScriptedWorkbench, workbench: HttpWorkbench, capabilities: Answer
+) -> None:
+    """Else a hunt during an outage would end as if nothing had been found."""
+    [job_id] = submitted(scripted, 1)
+    scripted.script(capabilities=[capabilities])
+    [job] = scripted.jobs
+    assert job.idempotency_key
+
+    with pytest.raises(WorkbenchUnavailable):
+        workbench.jobs_of(job.idempotency_key, within=LONG)
+
+    assert workbench.jobs_of(job.idempotency_key, within=LONG) == [job_id]
+
+
 def test_a_job_that_the_bulk_answer_leaves_out_is_asked_singly(
     scripted: ScriptedWorkbench, workbench: HttpWorkbench
 ) -> None:

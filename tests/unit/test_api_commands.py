@@ -98,6 +98,18 @@ def test_p26_what_was_accepted_is_shown_by_a_get(api: ApiClient, world: World) -
     assert api.get("/pipeline-run/1").json == told
 
 
+def test_p26_a_get_that_is_conditional_shows_the_wish_too(api: ApiClient, world: World) -> None:
+    submitted(world)
+    known = api.get("/pipeline-run/1").headers["ETag"]
+    assert api.get("/pipeline-run/1", If_None_Match=known).status == 304
+
+    send(api, "cancel")
+
+    answer = api.get("/pipeline-run/1", If_None_Match=known)
+    assert answer.status == 200
+    assert answer.json["cancel_requested_at"]
+
+
 def test_p23_a_run_that_nobody_tried_to_submit_is_answered_cancelled(
     api: ApiClient, world: World
 ) -> None:
