@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -94,22 +95,18 @@ class HttpWorkbench:
     async def _ask_all(self, job_ids: Sequence[str], within: float) -> dict[str, JobAnswer]:
         answers: dict[str, JobAnswer] = {}
         gate = asyncio.Semaphore(SIDE_BY_SIDE)
-        try:
+        with suppress(TimeoutError):  # Who has no answer yet is left out.
             async with asyncio.timeout(within):
                 rest = await self._ask_in_bulk(job_ids, gate, answers)
                 await asyncio.gather(*(self._ask_one(one, gate, answers) for one in rest))
-        except TimeoutError:
-            pass  # Who has no answer yet is left out.
         return answers
 
     async def _cancel_all(self, job_ids: Sequence[str], within: float) -> dict[str, CancelAnswer]:
         answers: dict[str, CancelAnswer] = {}
         gate = asyncio.Semaphore(SIDE_BY_SIDE)
-        try:
+        with suppress(TimeoutError):  # Who has no answer yet is left out.
             async with asyncio.timeout(within):
                 await asyncio.gather(*(self._cancel_one(one, gate, answers) for one in job_ids))
-        except TimeoutError:
-            pass  # Who has no answer yet is left out.
         return answers
 
     async def _cancel_one(
@@ -179,13 +176,10 @@ class HttpWorkbench:
                 return await self._send(method, path, body)
         except TimeoutError:
             return NoAnswer(reason=f"The Workbench gave no whole answer within {seconds:g} s")
-        except AnswerInvalid:
-            raise
         except (httpx.HTTPError, OSError) as error:
             text = str(error) or type(error).__name__
             return NoAnswer(reason=f"The Workbench can't be reached: {text}")
-        except Exception as error:  # noqa: BLE001  # aiohttp's own errors pass its transport
-            # An answer that makes no sense must not take the other jobs' answers along.
+        except self._answers_that_break_http as error:
             return NoAnswer(reason=f"The Workbench's answer can't be used: {error}")
 
     async def _understood(
@@ -247,6 +241,14 @@ class HttpWorkbench:
         limits = httpx.Limits(max_connections=SIDE_BY_SIDE)
         transport = AiohttpTransport(limits=limits, verify=self._verify)
         return httpx.AsyncClient(transport=transport, headers=PLAIN, timeout=self._timeout)
+
+    @cached_property
+    def _answers_that_break_http(self) -> tuple[type[Exception], ...]:
+        """What of aiohttp's own errors passes its transport; it is loaded by then."""
+        from aiohttp import ClientError  # noqa: PLC0415  # with the client
+        from aiohttp.http_exceptions import HttpProcessingError  # noqa: PLC0415  # with the client
+
+        return ClientError, HttpProcessingError
 
     @cached_property
     def _sync_client(self) -> httpx.Client:
