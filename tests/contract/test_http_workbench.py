@@ -696,6 +696,21 @@ def test_p9_what_is_offered_could_not_be_told_does_not_mean_that_there_is_no_job
     assert workbench.jobs_of(job.idempotency_key, within=LONG) == [job_id]
 
 
+def test_p18_a_cookie_that_cannot_be_sent_back_spoils_no_later_call(
+    scripted: ScriptedWorkbench, workbench: HttpWorkbench
+) -> None:
+    """Nothing is kept of an answer but what is read of it."""
+    [job_id] = submitted(scripted, 1)
+    scripted.script(status=[Answer(headers={"Set-Cookie": "a=\xff"})])
+
+    for _ in range(2):
+        assert word(workbench.ask([job_id], within=LONG)[job_id])
+
+    calls = scripted.calls_of("status")
+    assert len(calls) == 2
+    assert not [name for call in calls for name, _ in call.headers if name.lower() == "cookie"]
+
+
 def test_a_job_that_the_bulk_answer_leaves_out_is_asked_singly(
     scripted: ScriptedWorkbench, workbench: HttpWorkbench
 ) -> None:

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, Final
 
 from runs import strict_json
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 MAX_ANSWER_BYTES: Final = 256 * 1024
 PLAIN: Final = {"Accept-Encoding": "identity"}
 """Asks for bodies as they are: a small packed one may unpack to gigabytes."""
+
+
+def no_cookies() -> CookieJar:
+    """A jar that stays empty: one odd cookie would spoil every later call of the client."""
+    return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
 
 
 class AnswerInvalid(ValueError):

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import httpx
 
-from runs.adapters.answers import PLAIN, Answer, AnswerInvalid, exchange
+from runs.adapters.answers import PLAIN, Answer, AnswerInvalid, exchange, no_cookies
 from runs.errors import ConductorError, ConductorUnclear, ConductorUnreachable, WorkflowRefused
 from runs.model import QUOTE_LENGTH
 from runs.ports import CallEnd, WorkflowExecution, WorkflowStatus
@@ -160,7 +160,9 @@ class HttpConductor:
     @cached_property
     def _client(self) -> httpx.Client:
         # Without a certificate store where none is needed: building one takes 20 ms.
-        return httpx.Client(headers=PLAIN, verify=self._url.startswith("https:"))
+        return httpx.Client(
+            headers=PLAIN, cookies=no_cookies(), verify=self._url.startswith("https:")
+        )
 
 
 class _Within:

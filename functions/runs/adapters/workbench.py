@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
-from runs.adapters.answers import PLAIN, Answer, AnswerInvalid, Body, exchange, retry_after
+from runs.adapters.answers import (
+    PLAIN,
+    Answer,
+    AnswerInvalid,
+    Body,
+    exchange,
+    no_cookies,
+    retry_after,
+)
 from runs.errors import WorkbenchUnavailable
 from runs.model import (
     JOB_ID,
@@ -240,7 +248,9 @@ class HttpWorkbench:
 
         limits = httpx.Limits(max_connections=SIDE_BY_SIDE)
         transport = AiohttpTransport(limits=limits, verify=self._verify)
-        return httpx.AsyncClient(transport=transport, headers=PLAIN, timeout=self._timeout)
+        return httpx.AsyncClient(
+            transport=transport, headers=PLAIN, cookies=no_cookies(), timeout=self._timeout
+        )
 
     @cached_property
     def _answers_that_break_http(self) -> tuple[type[Exception], ...]:
@@ -252,7 +262,9 @@ class HttpWorkbench:
 
     @cached_property
     def _sync_client(self) -> httpx.Client:
-        return httpx.Client(headers=PLAIN, timeout=self._timeout, verify=self._verify)
+        return httpx.Client(
+            headers=PLAIN, cookies=no_cookies(), timeout=self._timeout, verify=self._verify
+        )
 
     @property
     def _verify(self) -> bool:
