@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from runs.model import Pipeline, PipelineRun
+    from runs.ports import Recorded
     from runs_stores import Store
 
 S = PipelineRunStatus
 TENANT: Final = "default"
+ROUTE: Final = "POST /pipeline-run"
 WORKBENCH: Final = "http://workbench.test"
 ERROR: Final = RunError("job_failed", ErrorCategory.UPSTREAM, "out of memory")
 NUMBERS: Final = count(1)
@@ -29,49 +31,64 @@ def make_pipeline(
     name: str = "daily",
     tenant_id: str = TENANT,
     mode: PipelineMode = PipelineMode.BATCH,
+    workflow_version: int | None = None,
 ) -> Pipeline:
     return store.pipelines.create_pipeline(
         tenant_id=tenant_id,
         name=name,
         mode=mode,
         workflow_name="batch_pipeline_workflow",
-        workflow_version=None,
+        workflow_version=workflow_version,
     )
+
+
+def new_run(pipeline: Pipeline, **parts: Any) -> NewRun:
+    plain = NewRun(
+        tenant_id=pipeline.tenant_id,
+        pipeline_id=pipeline.id,
+        input_path_prefix="in/1",
+        output_path_prefix="s3://bucket/out",
+        report_path_prefix=None,
+        parameters=None,
+        tags={},
+    )
+    return replace(plain, **parts)
+
+
+def recorded(
+    store: Store,
+    new: NewRun,
+    *,
+    route: str = ROUTE,
+    key: str | None = None,
+    fingerprint: str = "f",
+    lease: timedelta | None = None,
+) -> Recorded:
+    """Under a key of its own, if none is given."""
+    own = key or f"key-{next(NUMBERS)}"
+    return store.runs.record(new, route=route, key=own, fingerprint=fingerprint, lease=lease)
 
 
 def record(
     store: Store, pipeline: Pipeline, *, lease: timedelta | None = None, **parts: Any
 ) -> PipelineRun:
     """A run that is CREATED, by default under nobody's lease."""
-    plain = NewRun(
-        tenant_id=pipeline.tenant_id,
-        pipeline_id=pipeline.id,
-        input_path_prefix="in/1",
-        output_path_prefix="out/1",
-        report_path_prefix=None,
-        parameters=None,
-        tags={},
-    )
-    made = store.runs.record(
-        replace(plain, **parts),
-        route="POST /pipeline-run",
-        key=f"made-{next(NUMBERS)}",
-        fingerprint="f",
-        lease=lease,
-    )
-    return made.run
+    return recorded(store, new_run(pipeline, **parts), lease=lease).run
 
 
 def read(store: Store, run: PipelineRun) -> PipelineRun:
     return store.runs.run(run.id, tenant_id=run.tenant_id)
 
 
-def moved(store: Store, run: PipelineRun, to: PipelineRunStatus, **parts: Any) -> PipelineRun:
+def moved(
+    store: Store, run: PipelineRun, to: PipelineRunStatus, *, wait: bool = False, **parts: Any
+) -> PipelineRun:
     """The run after a transition that must succeed."""
-    error = ERROR if to is S.FAILED else None
-    change = transition(run, to, error=error, **parts)
+    if to is S.FAILED:
+        parts = {"error": ERROR} | parts
+    change = transition(run, to, **parts)
     assert change
-    assert store.runs.move([change])
+    assert store.runs.move([change], wait=wait)
     return read(store, run)
 
 

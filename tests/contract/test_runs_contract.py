@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import count, pairwise
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from made_runs import (
+    ERROR,
+    TENANT,
+    WORKBENCH,
+    close_to,
+    make_pipeline,
+    moved,
+    new_run,
+    read,
+    record,
+    recorded,
+    submit,
+)
 from runs.errors import IdempotencyKeyReused, PipelineExists, PipelineNotFound, RunNotFound
 from runs.model import (
     ErrorCategory,
     Finding,
-    NewRun,
     Observation,
     Pipeline,
     PipelineRun,
@@ -32,16 +44,11 @@ if TYPE_CHECKING:
     from runs_stores import Store
 
 S = PipelineRunStatus
-TENANT = "default"
-ROUTE = "POST /pipeline-run"
 LEASE = timedelta(seconds=20)
-ERROR = RunError("job_failed", ErrorCategory.UPSTREAM, "out of memory")
 SECOND = timedelta(seconds=1)
 INTERVAL = timedelta(seconds=15)
 ALL = range(256)
-NUMBERS = count(1)
 NOWHERE = 4_711
-WORKBENCH = "http://workbench.test"
 
 
 @pytest.fixture
@@ -61,73 +68,6 @@ def submitted(store: Store, created: PipelineRun) -> PipelineRun:
     return submit(store, created)
 
 
-def make_pipeline(
-    store: Store,
-    *,
-    name: str = "daily",
-    tenant_id: str = TENANT,
-    mode: PipelineMode = PipelineMode.BATCH,
-    workflow_version: int | None = None,
-) -> Pipeline:
-    return store.pipelines.create_pipeline(
-        tenant_id=tenant_id,
-        name=name,
-        mode=mode,
-        workflow_name="batch_pipeline_workflow",
-        workflow_version=workflow_version,
-    )
-
-
-def new_run(pipeline: Pipeline, **parts: Any) -> NewRun:
-    plain = NewRun(
-        tenant_id=pipeline.tenant_id,
-        pipeline_id=pipeline.id,
-        input_path_prefix="in/1",
-        output_path_prefix="s3://bucket/out",
-        report_path_prefix=None,
-        parameters=None,
-        tags={},
-    )
-    return replace(plain, **parts)
-
-
-def recorded(
-    store: Store,
-    new: NewRun,
-    *,
-    route: str = ROUTE,
-    key: str | None = None,
-    fingerprint: str = "f",
-    lease: timedelta | None = LEASE,
-) -> Recorded:
-    own = key or f"key-{next(NUMBERS)}"
-    return store.runs.record(new, route=route, key=own, fingerprint=fingerprint, lease=lease)
-
-
-def record(
-    store: Store, pipeline: Pipeline, *, lease: timedelta | None = LEASE, **parts: Any
-) -> PipelineRun:
-    return recorded(store, new_run(pipeline, **parts), lease=lease).run
-
-
-def read(store: Store, run: PipelineRun) -> PipelineRun:
-    return store.runs.run(run.id, tenant_id=run.tenant_id)
-
-
-def moved(
-    store: Store, run: PipelineRun, to: PipelineRunStatus, *, wait: bool = False, **parts: Any
-) -> PipelineRun:
-    """The run after a transition that must succeed."""
-    change = transition(run, to, **parts)
-    assert change
-    assert store.runs.move([change], wait=wait)
-    return read(store, run)
-
-
-def submit(store: Store, run: PipelineRun) -> PipelineRun:
-    return moved(store, run, S.SUBMITTED, workbench_job_id=f"job-{run.id}")
-
-
 def fail(store: Store, run: PipelineRun) -> PipelineRun:
     return moved(store, run, S.FAILED, error=ERROR)
 
@@ -138,10 +78,6 @@ def claim(store: Store, shards: Sequence[int] = ALL, *, late: timedelta = -SECON
 
 def due_ids(claimed: Claim) -> list[int]:
     return sorted(due.run_id for due in claimed.due)
-
-
-def close_to(moment: datetime | None, expected: datetime) -> bool:
-    return moment is not None and abs(moment - expected) < timedelta(seconds=30)
 
 
 # -- pipelines ------------------------------------------------------------------------------------
