@@ -7,7 +7,7 @@ DEV := .local/envs/dev/bin
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.local/pycache
 
 .DEFAULT_GOAL := help
-.PHONY: help run test up down logs status verify model faults mutants soak lint format unit contract e2e prove lock deploy
+.PHONY: help run test up down logs status token verify model faults mutants soak problems lint format unit contract e2e prove lock deploy
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ status: stack-env ## Show what runs, where, and how much memory it takes
 
 logs: stack-env ## Follow the logs (PART=conductor: of one part)
 	@$(STACK) logs $(PART)
+
+token: stack-env ## Print a token for the API (TENANT=, SCOPES="runs:read", SUBJECT=, HOURS=)
+	@$(STACK) token $(if $(TENANT),--tenant "$(TENANT)") $(if $(SCOPES),--scopes "$(SCOPES)") $(if $(SUBJECT),--subject "$(SUBJECT)") $(if $(HOURS),--hours "$(HOURS)")
 
 test: dev-env ## Lint, then all tests but the long proofs
 	@$(MAKE) --no-print-directory lint
@@ -48,6 +51,9 @@ soak: dev-env ## Half an hour under load while parts are killed (MINUTES=, RUNS=
 
 lint: dev-env ## Ruff, mypy, import-linter, deptry, cfn-lint
 	@$(DEV)/python -m infra.local.lint
+
+problems: dev-env ## Write docs/problems.md from the API's catalogue
+	@PYTHONPATH=functions:. $(DEV)/python -m infra.problems
 
 format: dev-env ## Format the code
 	@$(DEV)/ruff format . && $(DEV)/ruff check --fix-only --quiet .

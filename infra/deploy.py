@@ -28,10 +28,15 @@ SETTINGS = {
     "STACK_NAME": f"What the stack is called; {STACK_NAME} if not set.",
     "AWS_REGION": "Where to; the AWS profile's if not set.",
     "DATABASE_URL": (
-        "postgresql+pg8000://user:password@host:port/name of the schema's owner, to migrate with."
+        "postgresql+pg8000://user:password@host:port/name of the schema's owner, to migrate with; "
+        "the functions' users are others."
     ),
 }
-DATABASE_PARAMETERS = ("DatabaseUrl", "DatabaseSecretArn")
+DATABASE_SECRETS = {
+    "ApiDatabaseSecretArn": "ApiDatabaseUrl",
+    "PollerDatabaseSecretArn": "PollerDatabaseUrl",
+}
+"""The parameter that names a secret, and the one that may be given in its place."""
 NETWORK_PARAMETERS = ("VpcSubnetIds", "VpcSecurityGroupIds")
 
 
@@ -71,14 +76,11 @@ def make_plan(
         DeployTrouble: some are missing; all of them are named, with what they are.
     """
     steps = [step for step in STEPS if step not in skip]
-    values = parameters_for(dict(template), {}, environment)
-    if "DatabaseSecretArn" in values:
-        values.pop("DatabaseUrl", None)  # Of the schema's owner: not for the functions.
     plan = Plan(
         steps=steps,
         stack_name=environment.get("STACK_NAME") or STACK_NAME,
         region=environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or region,
-        parameters=values,
+        parameters=parameters_for(dict(template), {}, environment),
         database_url=environment.get("DATABASE_URL", ""),
     )
     missing = _missing(plan, template["Parameters"])
@@ -94,8 +96,7 @@ def _missing(plan: Plan, parameters: Mapping[str, Any]) -> dict[str, str]:
     missing: dict[str, str] = {}
     if "functions" in plan.steps:
         wanted = [name for name, one in parameters.items() if "Default" not in one]
-        if not plan.parameters.keys() & set(DATABASE_PARAMETERS):
-            wanted.append("DatabaseSecretArn")
+        wanted += [secret for secret, url in DATABASE_SECRETS.items() if url not in plan.parameters]
         if len(plan.parameters.keys() & set(NETWORK_PARAMETERS)) == 1:
             wanted += NETWORK_PARAMETERS
         missing = {
@@ -129,8 +130,9 @@ def deploy(plan: Plan, work: Path) -> None:
         _say("Building the functions …")
         _sam("build", "--template", str(TEMPLATE), "--build-dir", str(work / "build"), work=work)
         _say(f"Built: {_megabytes(work / 'build' / 'ApiFunction'):.0f} MB each, unzipped")
-    if "DatabaseUrl" in plan.parameters:
-        _say("The functions get DATABASE_URL as it is; better a secret: DATABASE_SECRET_ARN.")
+    for secret, url in DATABASE_SECRETS.items():
+        if url in plan.parameters:
+            _say(f"Better than {variable_of(url)} is a secret: {variable_of(secret)}.")
     if "migrate" in plan.steps:
         _say("Migrating the database …")
         _migrate(plan.database_url)

@@ -25,9 +25,9 @@ def migrate(database_url: str) -> None:
 
     Raises:
         sqlalchemy.exc.DBAPIError: the database can't be reached or refused a statement.
+        PermissionError: an administrator has to do something first; the text says what.
     """
-    tls = None if _is_local(database_url) else ssl.create_default_context()
-    arguments = {"ssl_context": tls or False}
+    arguments = connect_arguments(database_url)
     engine = sa.create_engine(database_url, poolclass=sa.NullPool, connect_args=arguments)
     with engine.begin() as connection:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(ONE_AT_A_TIME)))
@@ -39,14 +39,18 @@ def migrate(database_url: str) -> None:
         command.upgrade(config, "head")
 
 
-def _is_local(database_url: str) -> bool:
-    """Whether the database is on this machine; any other is spoken to by verified TLS alone."""
-    return (sa.make_url(database_url).host or "localhost") in {"127.0.0.1", "::1", "localhost"}
+def connect_arguments(database_url: str) -> dict[str, object]:
+    """How pg8000 is to connect: to a database on another machine by verified TLS alone."""
+    is_local = (sa.make_url(database_url).host or "localhost") in {"127.0.0.1", "::1", "localhost"}
+    return {"ssl_context": False if is_local else ssl.create_default_context()}
 
 
 if __name__ == "__main__":
     url = sys.argv[1] if len(sys.argv) > 1 else os.environ.get("DATABASE_URL", "")
     if not url:
         sys.exit("error: name the database: python -m infra.migrate DATABASE_URL")
-    migrate(url)
+    try:
+        migrate(url)
+    except PermissionError as error:
+        sys.exit(f"error: {error}")
     print("The database has the newest schema.")

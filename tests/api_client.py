@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
 from api.app import app
+from api_contract import assert_documented
 from wired import Invocation
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ class ApiClient:
     stage: str = STAGE
     headers: Mapping[str, str] = field(default_factory=dict)
     """Sent with every request."""
+    bearer: str | None = "default"
+    """The token: whom `SpokenTokens` takes the caller for; None: no token."""
 
     def get(self, target: str, **headers: str) -> Answer:
         return self.send("GET", target, headers=_named(headers))
@@ -91,7 +94,13 @@ class ApiClient:
         query: dict[str, list[str]] = {}
         for name, value in pairs:
             query.setdefault(name, []).append(value)
-        wanted = {"Content-Type": "application/json", **self.headers, **(headers or {})}
+        shown = {"Authorization": f"Bearer {self.bearer}"} if self.bearer else {}
+        wanted = {
+            "Content-Type": "application/json",
+            **shown,
+            **self.headers,
+            **(headers or {}),
+        }
         sent = {name: value for name, value in wanted.items() if value is not None}
         event = {
             "resource": resource,
@@ -116,6 +125,7 @@ class ApiClient:
         }
         told = app(event, Invocation(REQUEST_ID))
         assert not told["multiValueHeaders"]
+        assert_documented(method, resource, told["statusCode"], told["headers"], told["body"])
         return Answer(told["statusCode"], told["headers"], told["body"])
 
 

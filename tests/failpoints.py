@@ -55,6 +55,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Self
 
 from runs import errors, ports
 from runs.wiring import Wiring, using
+from token_maker import token_of_tests
 from wired import Invocation
 
 if TYPE_CHECKING:
@@ -446,7 +447,11 @@ def api_event(
     """
     named = {name: str(value) for name, value in variables.items()}
     path = resource.format(**named)
-    sent = {"Content-Type": "application/json", **(headers or {})}
+    sent = {
+        "Content-Type": "application/json",
+        "Authorization": f"Bearer {token_of_tests()}",
+        **(headers or {}),
+    }
     return {
         "resource": resource,
         "path": path,

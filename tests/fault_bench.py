@@ -44,7 +44,8 @@ from runs.status import PipelineMode, PipelineRunStatus
 from runs.submission import ROUTE, SUBMIT_LEASE, workflow_input
 from runs.wiring import Wiring, using
 from scripted_facts import ScriptedReader
-from wired import Invocation
+from token_maker import issuer_of_tests
+from wired import Invocation, SpokenTokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -136,6 +137,7 @@ class BenchWiring(Wiring):
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         super().__init__(environment)
+        self.tokens = SpokenTokens()
         self._made = ExitStack()
 
     def close(self) -> None:
@@ -199,6 +201,8 @@ class Bench:
             "TICK_QUEUE_URL": queue("TickQueue"),
             "EVENT_BUS_NAME": self.queues.bus_name,
             "STORAGE_BUCKET": "user-data",
+            "ALLOWED_BUCKETS": "bucket,other",
+            **issuer_of_tests(),
             "AWS_ENDPOINT_URL": self.to_aws.url,
             "AWS_DEFAULT_REGION": REGION,
             **self.settings,

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import httpx
+
 from infra.local.environments import ROOT, python_of
 from infra.local.exclusive import exclusive, patiently
 from infra.local.external import VARIABLES
@@ -82,6 +84,17 @@ class LocalStack:
         everything = os.environ.items()
         inherited = {name: value for name, value in everything if name not in ours}
         return inherited | {"PIPELINE_RUNS_LOCAL": str(self.layout.state)}
+
+
+def api_of(stack: Stack) -> httpx.Client:
+    """Its API, called as the tenant `default`, by as many at once as there may be."""
+    return httpx.Client(
+        base_url=stack.api_url,
+        headers={"Authorization": f"Bearer {stack.api_token}"},
+        timeout=40,
+        trust_env=False,
+        limits=httpx.Limits(max_connections=None),
+    )
 
 
 @contextmanager

@@ -32,6 +32,7 @@ def make_pipeline(
     tenant_id: str = TENANT,
     mode: PipelineMode = PipelineMode.BATCH,
     workflow_version: int | None = None,
+    **more: Any,
 ) -> Pipeline:
     return store.pipelines.create_pipeline(
         tenant_id=tenant_id,
@@ -39,6 +40,7 @@ def make_pipeline(
         mode=mode,
         workflow_name="batch_pipeline_workflow",
         workflow_version=workflow_version,
+        **more,
     )
 
 

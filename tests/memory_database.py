@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import wraps
@@ -16,14 +17,34 @@ from uuid import UUID
 from runs.errors import (
     DatabaseUnavailable,
     IdempotencyKeyReused,
+    PipelineDisabled,
     PipelineExists,
+    PipelineFull,
     PipelineNotFound,
     RunNotFound,
+    TenantFull,
 )
 from runs.events import RunEvent
 from runs.messages import SHARDS
-from runs.model import CancelCause, Observation, Pipeline, PipelineRun, Transition
-from runs.ports import ActiveRuns, Breaker, Claim, DueRun, Recorded, RunNow, StrayCheck
+from runs.model import (
+    DEFAULT_TIMEOUT,
+    CancelCause,
+    Observation,
+    Pipeline,
+    PipelineRun,
+    Transition,
+)
+from runs.ports import (
+    ActiveRuns,
+    Breaker,
+    Claim,
+    DueRun,
+    Overview,
+    Recorded,
+    RunNow,
+    RunPage,
+    StrayCheck,
+)
 from runs.status import TERMINAL, PipelineRunStatus
 
 if TYPE_CHECKING:
@@ -226,6 +247,10 @@ class MemoryPipelines:
         mode: PipelineMode,
         workflow_name: str,
         workflow_version: int | None,
+        enabled: bool = True,
+        disabled_reason: str | None = None,
+        max_active_runs: int | None = None,
+        timeout_seconds: int | None = None,
     ) -> Pipeline:
         self.database.reach()
         self._refuse_double(tenant_id, name)
@@ -238,6 +263,10 @@ class MemoryPipelines:
             workflow_version=workflow_version,
             created_at=self.database.now,
             updated_at=self.database.now,
+            enabled=enabled,
+            disabled_reason=disabled_reason,
+            max_active_runs=max_active_runs,
+            timeout_seconds=timeout_seconds,
         )
         self.database.pipelines[made.id] = made
         return made
@@ -293,7 +322,14 @@ class MemoryRuns:
 
     @stepped
     def record(
-        self, new: NewRun, *, route: str, key: str, fingerprint: str, lease: timedelta | None
+        self,
+        new: NewRun,
+        *,
+        route: str,
+        key: str,
+        fingerprint: str,
+        lease: timedelta | None,
+        most_active: int | None = None,
     ) -> Recorded:
         self.database.reach()
         named = (new.tenant_id, route, key)
@@ -305,6 +341,7 @@ class MemoryRuns:
         pipeline = self.database.pipelines.get(new.pipeline_id)
         if not pipeline or pipeline.tenant_id != new.tenant_id:
             raise PipelineNotFound(new.pipeline_id)
+        self._admit(pipeline, most_active)
         run = _first(len(self.database.runs) + 1, new, pipeline, now=self.database.now, lease=lease)
         event = RunEvent(
             run_id=run.id,
@@ -321,6 +358,18 @@ class MemoryRuns:
         self.database.events[run.id] = [event]
         return Recorded(run=run, replayed=False, events=[event])
 
+    def _admit(self, pipeline: Pipeline, most_active: int | None) -> None:
+        if not pipeline.enabled:
+            raise PipelineDisabled(pipeline.id, pipeline.disabled_reason)
+        active = self.database.known(self.database.active_ids())
+        of_pipeline = [run for run in active if run.pipeline_id == pipeline.id]
+        limit = pipeline.max_active_runs
+        if limit is not None and len(of_pipeline) >= limit:
+            raise PipelineFull(pipeline.id, limit)
+        of_tenant = [run for run in active if run.tenant_id == pipeline.tenant_id]
+        if most_active is not None and len(of_tenant) >= most_active:
+            raise TenantFull(most_active)
+
     @stepped
     def run(self, run_id: int, *, tenant_id: str) -> PipelineRun:
         self.database.reach()
@@ -329,17 +378,17 @@ class MemoryRuns:
     @stepped
     def page(
         self, where: RunFilter, *, tenant_id: str, page_size: int, before: int | None
-    ) -> Sequence[PipelineRun]:
+    ) -> RunPage:
         self.database.reach()
         newest_first = sorted(self.database.runs.values(), key=lambda run: -run.id)
-        return [
+        found = [
             self.database.seen(run)
             for run in newest_first
             if run.tenant_id == tenant_id
             and (before is None or run.id < before)
-            and where.status in {None, run.status}
-            and where.pipeline_id in {None, run.pipeline_id}
+            and _fits(run, where)
         ][:page_size]
+        return RunPage(runs=found, before=found[-1].id if len(found) == page_size else None)
 
     @stepped
     def history(self, run_id: int, *, tenant_id: str) -> Sequence[RunEvent]:
@@ -582,6 +631,45 @@ class MemoryRuns:
 
 
 @dataclass(eq=False)
+class MemoryOverviews:
+    """`ports.Overviews`."""
+
+    database: MemoryDatabase
+
+    @property
+    def steps(self) -> Steps:
+        return self.database.steps
+
+    @stepped
+    def overview(self, *, tenant_id: str, workbench: str) -> Overview:
+        self.database.reach()
+        now = self.database.now
+        runs = [
+            self.database.seen(run)
+            for run in self.database.runs.values()
+            if run.tenant_id == tenant_id
+        ]
+        day = now - timedelta(hours=24)
+        news = [
+            run.observation.last_checked_at or run.started_at
+            for run in runs
+            if run.started_at and not run.is_terminal
+        ]
+        oldest = min((at for at in news if at), default=None)
+        swept = max(self.database.polled.values())
+        return Overview(
+            now=now,
+            active=Counter(run.status for run in runs if not run.is_terminal),
+            ended_of_late=Counter(
+                run.status for run in runs if run.completed_at and run.completed_at > day
+            ),
+            worst_staleness_seconds=(now - oldest).total_seconds() if oldest else None,
+            last_sweep_at=None if swept == NEVER else swept,
+            breaker=self.database.breakers.get(workbench, Breaker()),
+        )
+
+
+@dataclass(eq=False)
 class MemoryBreakers:
     """`ports.Breakers`."""
 
@@ -756,7 +844,9 @@ def _first(
         updated_at=now,
         started_at=None,
         completed_at=None,
-        timeout_seconds=new.timeout_seconds,
+        timeout_seconds=new.timeout_seconds
+        or pipeline.timeout_seconds
+        or round(DEFAULT_TIMEOUT.total_seconds()),
         cancel_requested_at=None,
         cancel_cause=None,
         cancel_reason=None,
@@ -811,3 +901,14 @@ def _texts(value: Any) -> Iterator[str]:
         case list():
             for item in value:
                 yield from _texts(item)
+
+
+def _fits(run: PipelineRun, where: RunFilter) -> bool:
+    return (
+        where.status in {None, run.status}
+        and where.pipeline_id in {None, run.pipeline_id}
+        and where.workbench_job_id in {None, run.workbench_job_id}
+        and (where.tag is None or run.tags.get(where.tag[0]) == where.tag[1])
+        and (where.created_after is None or run.created_at > where.created_after)
+        and (where.created_before is None or run.created_at < where.created_before)
+    )

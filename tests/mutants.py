@@ -16,6 +16,9 @@ FIRST_MIGRATION: Final = "infra/migrations/versions/0001_runs.py"
 UNIT: Final = "tests/unit"
 RUNS_CONTRACT: Final = "tests/contract/test_runs_contract.py"
 COMMANDS_CONTRACT: Final = "tests/contract/test_commands_contract.py"
+LISTING: Final = f"{DOMAIN}/adapters/postgres/listing.py"
+LISTS: Final = "tests/contract/test_lists.py"
+THIRD_MIGRATION: Final = "infra/migrations/versions/0003_tenants_and_limits.py"
 POSTGRES: Final = "tests/contract/test_postgres.py"
 
 
@@ -176,9 +179,9 @@ MUTANTS: Final = (
         name="a run that is CREATED isn't swept",
         properties=(11,),
         file=SQL,
-        old="WHERE run.status IN ('CREATED', 'SUBMITTED', 'RUNNING')\n"
+        old="WHERE run.status_text IN ('CREATED', 'SUBMITTED', 'RUNNING')\n"
         "            AND (run.next_check_at",
-        new="WHERE run.status IN ('SUBMITTED', 'RUNNING')\n            AND (run.next_check_at",
+        new="WHERE run.status_text IN ('SUBMITTED', 'RUNNING')\n            AND (run.next_check_at",
         tests=(RUNS_CONTRACT,),
     ),
     Mutant(
@@ -396,10 +399,26 @@ MUTANTS: Final = (
     Mutant(
         name="a page leaves out the run after the page before",
         properties=(27,),
-        file=f"{DOMAIN}/adapters/postgres/runs.py",
-        old="conditions.append(pipeline_runs.c.id < before)",
-        new="conditions.append(pipeline_runs.c.id < before - 1)",
-        tests=(RUNS_CONTRACT,),
+        file=LISTING,
+        old="yield _RUN.id < before\n",
+        new="yield _RUN.id < before - 1\n",
+        tests=(LISTS,),
+    ),
+    Mutant(
+        name="a short page is taken for the last",
+        properties=(27,),
+        file=LISTING,
+        old='row["last"] if row["number"] == page_size * EXAMINED_PER_ROW else None',
+        new="None",
+        tests=(LISTS,),
+    ),
+    Mutant(
+        name="ids and times are taken to rise together to the moment",
+        properties=(27,),
+        file=LISTING,
+        old="SLACK: Final = timedelta(minutes=10)",
+        new="SLACK: Final = timedelta(0)",
+        tests=(LISTS,),
     ),
     Mutant(
         name="events that the bus refused count as published",
@@ -416,6 +435,39 @@ MUTANTS: Final = (
         old="if event.run_id not in held_back]",
         new="if event.run_id]",
         tests=(f"{UNIT}/test_eventbridge.py",),
+    ),
+    # -- who calls --------------------------------------------------------------------------------
+    Mutant(
+        name="no scope is asked for",
+        properties=(29,),
+        file="functions/api/operations.py",
+        old="    if not caller.may(scope):",
+        new="    if not caller.scopes:",
+        tests=(f"{UNIT}/test_api_access.py",),
+    ),
+    Mutant(
+        name="tokens for others are taken",
+        properties=(29,),
+        file=f"{DOMAIN}/adapters/tokens.py",
+        old='        if self._audience not in _texts(claims, "aud"):',
+        new='        if not _texts(claims, "aud"):',
+        tests=(f"{UNIT}/test_tokens.py",),
+    ),
+    Mutant(
+        name="the database shows all tenants' rows",
+        properties=(29,),
+        file=THIRD_MIGRATION,
+        old="    USING (tenant_id = NULLIF(current_setting('app.tenant', true), ''))\n",
+        new="    USING (true)\n",
+        tests=("tests/contract/test_tenant_fence.py",),
+    ),
+    Mutant(
+        name="the environment goes on to act for the caller before",
+        properties=(29,),
+        file="functions/api/operations.py",
+        old="            fence = wired().acting_for(caller.tenant_id) if operation.scope else nullcontext()",
+        new="            fence = nullcontext()",
+        tests=(f"{UNIT}/test_api_access.py",),
     ),
     # -- and beyond -------------------------------------------------------------------------------
     Mutant(

@@ -29,7 +29,7 @@ from infra.local.steps import Halt
 from infra.local.supervisor import bring_up
 from infra.migrate import migrate
 from infra.register import register
-from runs_stores import MemoryStore, PostgresStore
+from runs_stores import FUNCTIONS, MemoryStore, PostgresStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,18 +102,37 @@ def running(part: Part, layout: Layout) -> Iterator[RealPart]:
 def postgres_part(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPart]:
     """A server, and in it the migrated database that others are copied from."""
     layout = Layout(tmp_path_factory.mktemp("postgres"))
+    with migrated(layout) as real:
+        yield real
+
+
+@contextmanager
+def migrated(layout: Layout) -> Iterator[RealPart]:
+    """A server whose database has the newest schema, and the functions' user."""
     server = Postgres(
-        layout=layout, environment=os.environ, port=free_port(), password=secrets.token_hex(16)
+        layout=layout,
+        environment=os.environ,  # for a program that is started
+        port=free_port(),
+        password=secrets.token_hex(16),
+        owner_password=secrets.token_hex(16),
     )
     with running(server, layout) as real:
         migrate(server.url)
+        user = f"CREATE ROLE {FUNCTIONS} LOGIN PASSWORD '{FUNCTIONS}' IN ROLE api, poller"
+        execute(superuser(real), user)
         yield real
+
+
+def superuser(real: RealPart) -> sa.URL:
+    """The address of the server's migrated database for whoever may do everything."""
+    assert isinstance(real.part, Postgres)
+    return sa.make_url(real.part.superuser_url)
 
 
 @pytest.fixture(scope="session")
 def postgres_url(postgres_part: RealPart) -> sa.URL:
-    """The server's migrated database."""
-    url = sa.make_url(postgres_part.url)
+    """The server's migrated database, by its superuser."""
+    url = superuser(postgres_part)
     # What is thrown away needs not survive.
     execute(url.set(database="postgres"), "ALTER SYSTEM SET fsync = off")
     execute(url.set(database="postgres"), "SELECT pg_reload_conf()")
@@ -194,7 +213,7 @@ def aws_part(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPart]:
 
 
 def execute(url: sa.URL, statement: str) -> None:
-    """One statement, by the owner, on a connection of its own."""
+    """One statement on a connection of its own."""
     engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     with engine.connect() as connection:
         connection.execute(sa.text(statement))

@@ -115,7 +115,7 @@ class RealTables:
         page = PostgresRuns(self.connection).page(
             RunFilter(), tenant_id=TENANT, page_size=MANY, before=None
         )
-        return {run.id: run for run in reversed(page)}
+        return {run.id: run for run in reversed(page.runs)}
 
     @property
     def events(self) -> dict[int, Sequence[RunEvent]]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import sqlalchemy as sa
 
+from infra.local.keys import Login
+from infra.local.logins import make_logins
 from memory_database import (
     MemoryBreakers,
     MemoryDatabase,
+    MemoryOverviews,
     MemoryPipelines,
     MemoryRuns,
     MemoryStrays,
@@ -19,6 +22,7 @@ from memory_database import (
 from runs.adapters.postgres import (
     Database,
     PostgresBreakers,
+    PostgresOverviews,
     PostgresPipelines,
     PostgresRuns,
     PostgresStrays,
@@ -28,7 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-    from runs.ports import Breakers, Pipelines, Runs, Strays
+    from runs.ports import Breakers, Overviews, Pipelines, Runs, Strays
+
+FUNCTIONS: Final = "functions"
+"""A database user with the roles of all functions, and its password."""
 
 
 class Store(Protocol):
@@ -45,6 +52,9 @@ class Store(Protocol):
 
     @property
     def stray_checks(self) -> Strays: ...
+
+    @property
+    def overviews(self) -> Overviews: ...
 
     def another(self) -> Runs:
         """The same runs by another connection."""
@@ -87,6 +97,10 @@ class MemoryStore:
     def stray_checks(self) -> MemoryStrays:
         return MemoryStrays(self.database)
 
+    @property
+    def overviews(self) -> MemoryOverviews:
+        return MemoryOverviews(self.database)
+
     def another(self) -> MemoryRuns:
         return MemoryRuns(self.database)
 
@@ -110,10 +124,15 @@ class MemoryStore:
 
 
 class PostgresStore:
-    """A real database, empty but for the newest schema."""
+    """A real database, empty but for the newest schema.
 
-    def __init__(self, url: sa.URL) -> None:
+    Its ports are a user with the functions' roles, or the one that is given; all else is the
+    superuser.
+    """
+
+    def __init__(self, url: sa.URL, functions: sa.URL | None = None) -> None:
         self.url = url
+        self._functions = functions or url.set(username=FUNCTIONS, password=FUNCTIONS)
         self.owner = sa.create_engine(url, isolation_level="AUTOCOMMIT")
         self._open = ExitStack()
         self._open.callback(self.owner.dispose)
@@ -121,10 +140,28 @@ class PostgresStore:
 
     def connect(self, url: sa.URL | None = None) -> Database:
         """A connection of its own, as a function has one."""
-        text = (url or self.url).render_as_string(hide_password=False)
+        text = (url or self._functions).render_as_string(hide_password=False)
         database = Database(lambda: text, application_name="tests")
         self._open.callback(database.close)
         return database
+
+    def user_of(self, role: str) -> sa.URL:
+        """The address of a database user who has this role alone."""
+        login = Login(user=f"{role}_of_{self.url.database}", password="p", role=role)  # noqa: S106
+        url = self.url.render_as_string(hide_password=False)
+        make_logins(url, [login])
+        return sa.make_url(login.url(url))
+
+    @contextmanager
+    def as_user_of(self, role: str) -> Iterator[Database]:
+        """The one connection of a function that has this role."""
+        url = self.user_of(role)
+        database = self.connect(url)
+        try:
+            yield database
+        finally:
+            database.close()
+            self.execute(f"DROP ROLE {url.username}")
 
     def close(self) -> None:
         self._open.close()
@@ -144,6 +181,10 @@ class PostgresStore:
     @property
     def stray_checks(self) -> PostgresStrays:
         return PostgresStrays(self.database)
+
+    @property
+    def overviews(self) -> PostgresOverviews:
+        return PostgresOverviews(self.database)
 
     def another(self) -> PostgresRuns:
         return PostgresRuns(self.connect())
@@ -172,7 +213,7 @@ class PostgresStore:
         return dict(self.execute("SELECT run_id, jobs_cancelled FROM stray_checks"))
 
     def execute(self, sql: str, **parameters: Any) -> list[Any]:
-        """One statement, by the schema's owner."""
+        """One statement, by the superuser."""
         with self.owner.connect() as connection:
             result = connection.execute(sa.text(sql), parameters)
             return [tuple(row) for row in result] if result.returns_rows else []

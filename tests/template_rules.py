@@ -14,6 +14,7 @@ from dataclasses import fields
 from typing import Any, Final
 
 from api.app import app
+from api.operations import OPERATIONS
 from runs import settings
 
 Template = dict[str, Any]
@@ -26,6 +27,7 @@ GATEWAY_SECONDS: Final = 29
 """API Gateway waits no longer."""
 SETTINGS: Final = {
     "ApiFunction": settings.ApiSettings,
+    "AuthorizerFunction": settings.TokenSettings,
     "TickFunction": settings.TickSettings,
     "CheckFunction": settings.CheckSettings,
     "RelayFunction": settings.RelaySettings,
@@ -39,19 +41,24 @@ RETENTION_SECONDS: Final = {
 }
 DEAD_LETTERS_OF: Final = {"CheckQueue": "CheckDlq", "RetryQueue": "CheckDlq"}
 RECEIVE: Final = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
+BUCKETS: Final = ("arn:${AWS::Partition}:s3:::${StorageBucket}", "arn:aws:s3:::${Buckets}")
+"""The one, and those that are allowed beside it."""
 ALLOWED: Final = {
     "ApiFunction": {
-        ("secretsmanager:GetSecretValue", "DatabaseSecretArn"),
+        ("secretsmanager:GetSecretValue", "ApiDatabaseSecretArn"),
+        *(("s3:ListBucket", bucket) for bucket in BUCKETS),
+        *(("s3:GetObject", f"{bucket}/*") for bucket in BUCKETS),
         ("sqs:SendMessage", "CheckQueue.Arn"),
         ("events:PutEvents", "EventBus.Arn"),
     },
+    "AuthorizerFunction": set(),
     "TickFunction": {
-        ("secretsmanager:GetSecretValue", "DatabaseSecretArn"),
+        ("secretsmanager:GetSecretValue", "PollerDatabaseSecretArn"),
         *(("sqs:SendMessage", f"{queue}.Arn") for queue in ("CheckQueue", "RetryQueue")),
         *((action, "TickQueue.Arn") for action in RECEIVE | {"sqs:SendMessage"}),
     },
     "CheckFunction": {
-        ("secretsmanager:GetSecretValue", "DatabaseSecretArn"),
+        ("secretsmanager:GetSecretValue", "PollerDatabaseSecretArn"),
         *(
             (action, f"{queue}.Arn")
             for queue in ("CheckQueue", "RetryQueue")
@@ -61,10 +68,10 @@ ALLOWED: Final = {
         ("events:PutEvents", "EventBus.Arn"),
     },
     "RelayFunction": {
-        ("secretsmanager:GetSecretValue", "DatabaseSecretArn"),
+        ("secretsmanager:GetSecretValue", "PollerDatabaseSecretArn"),
         ("events:PutEvents", "EventBus.Arn"),
     },
-    "HuntFunction": {("secretsmanager:GetSecretValue", "DatabaseSecretArn")},
+    "HuntFunction": {("secretsmanager:GetSecretValue", "PollerDatabaseSecretArn")},
 }
 """What each function does with AWS, and so what its role allows (S13)."""
 LOGS_AND_NETWORK: Final = {
@@ -155,6 +162,24 @@ def routes_are_the_apps(template: Template) -> Iterator[str]:
         yield f"{method} {path} is not declared"
 
 
+def strangers_are_turned_away(template: Template) -> Iterator[str]:
+    """S1: API Gateway asks the authorizer for every route, but for those that need no token."""
+    for name, api in _resources(template, "AWS::Serverless::Api"):
+        auth = api["Properties"].get("Auth", {})
+        chosen = auth.get("Authorizers", {}).get(auth.get("DefaultAuthorizer"), {})
+        if not _told(chosen.get("FunctionArn", {})).startswith("AuthorizerFunction"):
+            yield f"{name}: lets everybody in"
+    open_routes = {(one.method, one.path) for one in OPERATIONS if one.scope is None}
+    for name, function in _functions(template):
+        for event in function.get("Events", {}).values():
+            if event["Type"] != "Api":
+                continue
+            told = event["Properties"]
+            route = (told["Method"], told["Path"])
+            if (told.get("Auth") == {"Authorizer": "NONE"}) is not (route in open_routes):
+                yield f"{name}: {' '.join(route)} is {'closed' if route in open_routes else 'open'}"
+
+
 def siblings_share_a_variable(template: Template) -> Iterator[str]:
     """API Gateway allows one name for the variable at a place in a path."""
     names: dict[tuple[str, ...], set[str]] = {}
@@ -181,7 +206,7 @@ def gateway_speaks_problems(template: Template) -> Iterator[str]:
 def api_answers_in_time(template: Template) -> Iterator[str]:
     """The API's function ends before API Gateway gives up, and its wait before the function."""
     for name, function in _functions(template):
-        serves = any(event["Type"] == "Api" for event in function["Events"].values())
+        serves = any(event["Type"] == "Api" for event in function.get("Events", {}).values())
         if serves and function["Timeout"] > GATEWAY_SECONDS:
             yield f"{name}: may take {function['Timeout']} s"
         longest_wait = template["Parameters"]["SubmitWaitSeconds"]["MaxValue"]
@@ -196,7 +221,9 @@ def schedules_are_never_repeated(template: Template) -> Iterator[str]:
     """What a schedule starts is not tried again: the next minute is the retry."""
     once = {"MaximumEventAgeInSeconds": 60, "MaximumRetryAttempts": 0}
     for name, function in _functions(template):
-        rules = [event for event in function["Events"].values() if event["Type"] == "Schedule"]
+        rules = [
+            event for event in function.get("Events", {}).values() if event["Type"] == "Schedule"
+        ]
         for rule in rules:
             if rule["Properties"]["Schedule"] != "rate(1 minute)":
                 yield f"{name}: runs at {rule['Properties']['Schedule']}"
@@ -207,7 +234,7 @@ def schedules_are_never_repeated(template: Template) -> Iterator[str]:
     scheduled = {
         name
         for name, function in _functions(template)
-        for event in function["Events"].values()
+        for event in function.get("Events", {}).values()
         if event["Type"] == "Schedule"
     }
     yield from (
@@ -295,10 +322,13 @@ def roles_allow_what_functions_do(template: Template) -> Iterator[str]:
 
 
 def no_right_is_unbounded(template: Template) -> Iterator[str]:
-    """S13: no `*` in what any policy allows, also in one that no function has."""
+    """S13: no `*` in what any policy allows, but for all objects of a bucket that is named."""
     for name, resource in template["Resources"].items():
         for statement in _statements(resource):
-            if statement["Effect"] == "Allow" and "*" in json.dumps(statement):
+            told = json.dumps(statement)
+            for bucket in BUCKETS:
+                told = told.replace(f"{bucket}/*", "").replace("/*,arn:aws:s3:::", "")
+            if statement["Effect"] == "Allow" and "*" in told:
                 yield f"{name}: allows *"
 
 
@@ -337,6 +367,7 @@ RULES: Final[tuple[Rule, ...]] = (
     logs_are_kept_for_a_while,
     nothing_is_named,
     routes_are_the_apps,
+    strangers_are_turned_away,
     siblings_share_a_variable,
     gateway_speaks_problems,
     api_answers_in_time,
@@ -369,7 +400,7 @@ def _functions(template: Template) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _routes(template: Template) -> Iterator[tuple[str, str]]:
     for _, function in _functions(template):
-        for event in function["Events"].values():
+        for event in function.get("Events", {}).values():
             if event["Type"] == "Api":
                 yield event["Properties"]["Method"].upper(), event["Properties"]["Path"]
 
@@ -377,7 +408,7 @@ def _routes(template: Template) -> Iterator[tuple[str, str]]:
 def _mappings(template: Template) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Function, queue and properties of each event source mapping."""
     for name, function in _functions(template):
-        for event in function["Events"].values():
+        for event in function.get("Events", {}).values():
             if event["Type"] == "SQS":
                 properties = event["Properties"]
                 yield name, _told(properties["Queue"]).removesuffix(".Arn"), properties
@@ -391,6 +422,8 @@ def _told(value: Any) -> str:
         case {"Fn::GetAtt": [*steps]}:
             return ".".join(steps)
         case {"Fn::Sub": str() as text}:
+            return text
+        case {"Fn::Split": [_, {"Fn::Sub": [str() as text, _]}]}:
             return text
     return str(value)
 

@@ -11,17 +11,22 @@ import io
 import json
 import logging
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from fakes import WORKBENCH_URL, in_order
+from memory_database import MemoryOverviews
+from memory_storage import MemoryStorage
 from runs import logs
+from runs.callers import Caller, Scope
+from runs.errors import TokenRefused
 from runs.wiring import Wiring
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from fakes import World
     from runs.ports import CheckQueue, Conductor, EventBus, TickQueue, Workbench
@@ -39,11 +44,44 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
     "CONDUCTOR_URL": "http://conductor.test",
     "WORKBENCH_API_URL": WORKBENCH_URL,
     "STORAGE_BUCKET": "user-data",
+    "ALLOWED_BUCKETS": "bucket,other",
     "CHECK_QUEUE_URL": f"http://sqs.test/000000000000/{CHECK_QUEUE}",
     "RETRY_QUEUE_URL": f"http://sqs.test/000000000000/{RETRY_QUEUE}",
     "TICK_QUEUE_URL": f"http://sqs.test/000000000000/{TICK_QUEUE}",
     "EVENT_BUS_NAME": "events",
+    "OIDC_ISSUER": "https://issuer.test",
+    "OIDC_JWKS_URL": "https://issuer.test/jwks.json",
 }
+
+
+class SpokenTokens:
+    """`ports.Tokens` whose tokens say themselves whom they speak for: `TENANT` or `TENANT SCOPE…`.
+
+    A tenant alone has every scope.
+    """
+
+    def caller_of(self, token: str) -> Caller:
+        tenant_id, *scopes = token.split() or ["bad"]
+        if tenant_id == "bad":
+            raise TokenRefused("The token is a bad one")
+        named = frozenset(map(Scope, scopes)) if scopes else frozenset({Scope.ADMIN})
+        return Caller(tenant_id=tenant_id, subject=f"somebody of {tenant_id}", scopes=named)
+
+
+class CountedWaiters:
+    """`ports.Waiters` with a number of free places."""
+
+    def __init__(self, free: int = 5) -> None:
+        self.free = free
+
+    @contextmanager
+    def place(self) -> Iterator[bool]:
+        if not self.free:
+            yield False
+            return
+        self.free -= 1
+        yield True
+        self.free += 1
 
 
 class WorldWiring(Wiring):
@@ -56,6 +94,15 @@ class WorldWiring(Wiring):
         self.pipelines = world.pipelines
         self.breakers = world.breakers
         self.strays = world.strays
+        self.tokens = SpokenTokens()
+        self.storage = MemoryStorage()
+        self.waiters = CountedWaiters()
+        self.overviews = MemoryOverviews(world.database)
+        self.acted_for: list[str] = []
+
+    def acting_for(self, tenant_id: str) -> AbstractContextManager[None]:
+        self.acted_for.append(tenant_id)
+        return nullcontext()
 
     def conductor(self, url: str) -> Conductor:
         assert url == ENVIRONMENT["CONDUCTOR_URL"]

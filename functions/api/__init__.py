@@ -1,1 +1,6 @@
-"""Requests come in: Chalice on Lambda behind an API Gateway REST API."""
+"""Requests come in."""
+
+from typing import Final
+
+VERSION: Final = "1.0.0"
+"""Of the API's contract."""

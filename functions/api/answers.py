@@ -1,24 +1,21 @@
-"""What a view answers with, and the decorator that every view wears."""
+"""What a view answers with."""
 
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ParamSpec
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 from chalice import Response
 
-from api import requests
-from api.bodies import PageBody
-from api.problems import HEADERS, answers_problems
-from runs.wiring import wired
+from api.problems import HEADERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping
 
-    from chalice import Blueprint
     from pydantic import BaseModel
 
-P = ParamSpec("P")
+    from api.bodies import Page, PageQuery
 
 
 def answered(
@@ -37,23 +34,16 @@ def unchanged(headers: Mapping[str, str]) -> Response:
     return Response("", status_code=304, headers={**HEADERS, **headers})
 
 
-def page_answer(page: Sequence[tuple[int, BaseModel]], page_size: int) -> Response:
-    """A page of a list that is ordered by id."""
-    token = requests.next_page_token([number for number, _ in page], page_size)
-    return answered(200, PageBody(items=[item for _, item in page], next_page_token=token))
+def page_answer(page: Page, query: PageQuery, address: str) -> Response:
+    """A page of a list, with a link to the next one (RFC 8288).
 
-
-def problems(
-    routes: Blueprint,
-) -> Callable[[Callable[P, Response]], Callable[P, Response]]:
-    """The decorator of a view of these routes: whatever it raises becomes a problem."""
-    return answers_problems(
-        request_id=lambda: str(routes.lambda_context.aws_request_id),
-        base=lambda: base_of(routes),
-    )
-
-
-def base_of(routes: Blueprint) -> str:
-    """The address that the API's paths are appended to, for links that can be followed."""
-    configured = wired().api_settings.api_base_url.rstrip("/")
-    return configured or requests.base_path(routes.current_request.context)
+    Args:
+        page: the body.
+        query: what was asked.
+        address: the list's, without a query.
+    """
+    if not page.next_page_token:
+        return answered(200, page)
+    asked = query.model_dump(mode="json", exclude_unset=True)
+    target = f"{address}?{urlencode(asked | {'page_token': page.next_page_token}, doseq=True)}"
+    return answered(200, page, {"Link": f'<{target}>; rel="next"'})

@@ -6,7 +6,7 @@ from typing import Any
 
 from chalice import Chalice, ConvertToMiddleware
 
-from api import problems, routes_pipelines, routes_runs, routes_service
+from api import problems, routes_docs, routes_pipelines, routes_runs, routes_service
 from runs import logs
 
 
@@ -22,5 +22,5 @@ class PipelineRunsApi(Chalice):
 # The name is that of Chalice's logger: below `runs` it writes JSON lines as all others do.
 app = PipelineRunsApi(app_name="runs.api", configure_logs=False)
 app.register_middleware(ConvertToMiddleware(logs.logger().inject_lambda_context))
-for blueprint in (routes_pipelines, routes_runs, routes_service):
-    app.register_blueprint(blueprint.routes)
+for module in (routes_pipelines, routes_runs, routes_service, routes_docs):
+    app.register_blueprint(module.routes)

@@ -4,34 +4,43 @@ from __future__ import annotations
 
 import hashlib
 import json
-from datetime import datetime  # noqa: TC003  # pydantic reads the annotations
-from typing import TYPE_CHECKING, Annotated, Any, Final, Self
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
+    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
     JsonValue,
-    SerializeAsAny,
     StringConstraints,
 )
 
+from api import VERSION
 from runs import prefixes
-from runs.model import DEFAULT_TIMEOUT, CancelCause, ErrorCategory
-from runs.status import PipelineMode, PipelineRunStatus  # noqa: TC001
+from runs.model import CancelCause, ErrorCategory  # noqa: TC001
+from runs.status import ACTIVE, TERMINAL, PipelineMode, PipelineRunStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pydantic.config import JsonDict
+
     from runs.events import RunEvent
     from runs.model import Pipeline, PipelineRun
+    from runs.ports import Overview
+    from runs.settings import ApiSettings
 
 LARGEST_ID: Final = 2**63 - 1
 LARGEST_BODY_BYTES: Final = 64 * 1024
 LARGEST_PARAMETERS_BYTES: Final = 32 * 1024
 MOST_TAGS: Final = 50
-DEFAULT_SECONDS: Final = round(DEFAULT_TIMEOUT.total_seconds())
+LARGEST_PAGE: Final = 200
+LONGEST_WAIT_SECONDS: Final = 20
+_FIRST_MOMENT: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_MOMENT: Final = datetime(9999, 1, 1, tzinfo=UTC)
 FILLED_IN: Final = "${workflow.secrets."
 """In any text, Conductor puts one of its own secrets in place of what begins so; all else stays."""
 
@@ -69,15 +78,29 @@ def _texts(value: Any) -> Iterator[str]:
 Id = Annotated[int, Field(strict=True, ge=1, le=LARGEST_ID)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_storable)]
 WorkflowName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_. -]{0,254}$")]
+WorkflowVersion = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
+TimeoutSeconds = Annotated[int, Field(strict=True, ge=60, le=2_592_000)]
+MostRuns = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+Reason = Annotated[str, StringConstraints(max_length=500), AfterValidator(_storable)]
 Prefix = Annotated[str, AfterValidator(prefixes.checked)]
-TagName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._/-]{1,64}$")]
+_TAG_NAME: Final = re.compile(r"[A-Za-z0-9._/-]{1,64}")
+TagName = Annotated[str, StringConstraints(pattern=f"^{_TAG_NAME.pattern}$")]
+Moment = Annotated[AwareDatetime, Field(ge=_FIRST_MOMENT, le=_LAST_MOMENT)]
 TagValue = Annotated[str, StringConstraints(max_length=256), AfterValidator(_storable)]
+
+
+def _without_default(schema: JsonDict) -> None:
+    del schema["default"]
+
+
+LEFT_OUT: Final = Field(json_schema_extra=_without_default)
+"""What stands for a field that isn't sent is no value that could be."""
 
 
 class RequestBody(BaseModel):
     """A request holds what is named here and nothing else."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     def fingerprint(self) -> str:
         """The same for equal requests, whatever their layout, also once more fields are known."""
@@ -85,29 +108,59 @@ class RequestBody(BaseModel):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _example(**members: JsonValue) -> ConfigDict:
+    """A request's configuration with a body that the documentation shows."""
+    return ConfigDict(json_schema_extra={"examples": [members]})
+
+
 class PipelineRequest(RequestBody):
     """`POST /pipeline`."""
+
+    model_config = _example(
+        name="nightly-clean", mode="BATCH", workflow_name="batch_pipeline_workflow"
+    )
 
     name: Name
     mode: PipelineMode
     workflow_name: WorkflowName
-    workflow_version: Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)] | None = None
+    workflow_version: WorkflowVersion | None = None
+    enabled: Annotated[bool, Field(strict=True)] = True
+    disabled_reason: Reason | None = None
+    max_active_runs: MostRuns | None = None
+    timeout_seconds: TimeoutSeconds | None = None
 
 
 class PipelineChanges(RequestBody):
     """`PATCH /pipeline/{pipeline_id}`: what is left out stays, whatever stands for it here."""
 
-    name: Name = ""
-    workflow_name: WorkflowName = ""
-    workflow_version: Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)] | None = None
+    model_config = _example(enabled=False, disabled_reason="The input is being moved")
+
+    name: Annotated[Name, LEFT_OUT] = ""
+    workflow_name: Annotated[WorkflowName, LEFT_OUT] = ""
+    workflow_version: Annotated[WorkflowVersion | None, LEFT_OUT] = None
+    enabled: Annotated[bool, Field(strict=True), LEFT_OUT] = True
+    disabled_reason: Annotated[Reason | None, LEFT_OUT] = None
+    max_active_runs: Annotated[MostRuns | None, LEFT_OUT] = None
+    timeout_seconds: Annotated[TimeoutSeconds | None, LEFT_OUT] = None
 
     def changes(self) -> dict[str, object]:
-        """The fields that the request names."""
-        return self.model_dump(include=self.model_fields_set)
+        """The fields that the request names; who enables a pipeline takes back the reason too."""
+        named = self.model_dump(include=self.model_fields_set)
+        return {"disabled_reason": None, **named} if named.get("enabled") else named
 
 
 class PipelineRunRequest(RequestBody):
     """`POST /pipeline-run`."""
+
+    model_config = _example(
+        pipeline_id=1,
+        input_path_prefix="in/2026-11-24",
+        output_path_prefix="out/2026-11-24",
+        report_path_prefix="reports/2026-11-24",
+        parameters={"drop_empty_rows": True},
+        tags={"team": "ocean"},
+        timeout_seconds=3600,
+    )
 
     pipeline_id: Id
     input_path_prefix: Prefix
@@ -115,22 +168,44 @@ class PipelineRunRequest(RequestBody):
     report_path_prefix: Prefix | None = None
     parameters: Annotated[dict[str, JsonValue], AfterValidator(_small)] | None = None
     tags: Annotated[dict[TagName, TagValue], Field(max_length=MOST_TAGS)] = {}
-    timeout_seconds: Annotated[int, Field(strict=True, ge=60, le=2_592_000)] = DEFAULT_SECONDS
+    timeout_seconds: TimeoutSeconds | None = None
 
 
 class CancelRequest(RequestBody):
     """`POST /pipeline-run/{pipeline_run_id}/cancel`."""
 
-    reason: Annotated[str, StringConstraints(max_length=500), AfterValidator(_storable)] | None = (
-        None
-    )
+    model_config = _example(reason="The input was the wrong one")
+
+    reason: Reason | None = None
+
+
+class RunQuery(RequestBody):
+    """`GET /pipeline-run/{pipeline_run_id}`."""
+
+    wait: Annotated[int, Field(ge=0, le=LONGEST_WAIT_SECONDS)] = 0
+    """How many seconds to wait for the run to change, if it hasn't."""
+    since_version: Annotated[int, Field(ge=0, le=LARGEST_ID)] | None = None
+    """The version that the caller knows; else the present one."""
 
 
 class PageQuery(RequestBody):
     """What every list takes."""
 
-    page_size: Annotated[int, Field(ge=1, le=200)] = 50
+    page_size: Annotated[int, Field(ge=1, le=LARGEST_PAGE)] = 50
     page_token: str = ""
+
+    def listed(self) -> str:
+        """Names the list that this asks for, whatever page of it: the same for the same filters."""
+        filters = self.model_dump_json(exclude={"page_size", "page_token"}, exclude_defaults=True)
+        return hashlib.sha256(f"{type(self).__name__} {filters}".encode()).hexdigest()[:16]
+
+
+def _tag(text: str) -> str:
+    name, colon, value = text.partition(":")
+    if not (colon and _TAG_NAME.fullmatch(name)):
+        raise ValueError("must be name:value")
+    _storable(value)
+    return text
 
 
 class RunsQuery(PageQuery):
@@ -138,6 +213,29 @@ class RunsQuery(PageQuery):
 
     status: PipelineRunStatus | None = None
     pipeline_id: Annotated[int, Field(ge=1, le=LARGEST_ID)] | None = None
+    tag: Annotated[str, StringConstraints(max_length=321), AfterValidator(_tag)] | None = None
+    """`name:value`: runs with this tag."""
+    created_after: Moment | None = None
+    """RFC 3339, with an offset."""
+    created_before: Moment | None = None
+    """RFC 3339, with an offset."""
+    workbench_job_id: (
+        Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,255}$")] | None
+    ) = None
+
+    def filters(self) -> dict[str, Any]:
+        """What a run has to be, as `ports.RunFilter` names it."""
+        told = self.model_dump(exclude={"page_size", "page_token", "tag"})
+        name, colon, value = (self.tag or "").partition(":")
+        return {**told, "tag": (name, value) if colon else None}
+
+
+class OutputsQuery(PageQuery):
+    """`GET /pipeline-run/{pipeline_run_id}/outputs`."""
+
+
+class ReportQuery(PageQuery):
+    """`GET /pipeline-run/{pipeline_run_id}/report`."""
 
 
 class PipelineBody(BaseModel):
@@ -150,6 +248,10 @@ class PipelineBody(BaseModel):
     mode: PipelineMode
     workflow_name: str
     workflow_version: int | None
+    enabled: bool
+    disabled_reason: str | None
+    max_active_runs: int | None
+    timeout_seconds: int | None
     created_at: datetime
     updated_at: datetime
 
@@ -237,6 +339,10 @@ class PipelineRunBody(BaseModel):
             "events": f"{own}/events",
             "pipeline": f"{base}/pipeline/{run.pipeline_id}",
         }
+        if run.user_storage_output_path_prefix:
+            body.links["outputs"] = f"{own}/outputs"
+        if run.user_storage_report_path_prefix:
+            body.links["report"] = f"{own}/report"
         command = "retry" if run.is_terminal else "cancel"
         body.links[command] = f"{own}/{command}"
         return body
@@ -271,8 +377,120 @@ class RunEventsBody(BaseModel):
     items: list[RunEventBody]
 
 
-class PageBody(BaseModel):
+class StoredObjectBody(BaseModel):
+    """An object that a run wrote."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    name: str
+    """What of its key follows the run's prefix."""
+    bucket: str
+    key: str
+    size_bytes: int
+    modified_at: datetime
+    url: str
+    """Reads it for a quarter of an hour, without a token."""
+
+
+class Page(BaseModel):
     """A page of a list; it may be short, and only an empty token is the end."""
 
-    items: list[SerializeAsAny[BaseModel]]
     next_page_token: str
+
+
+class PipelinePage(Page):
+    """A page of pipelines, newest first."""
+
+    items: list[PipelineBody]
+
+
+class PipelineRunPage(Page):
+    """A page of runs, newest first."""
+
+    items: list[PipelineRunBody]
+
+
+class StoredObjectPage(Page):
+    """Some of a run's objects, ascending by name."""
+
+    items: list[StoredObjectBody]
+
+
+class LimitsBody(BaseModel):
+    """What a request may ask for."""
+
+    body_bytes: int = LARGEST_BODY_BYTES
+    parameters_bytes: int = LARGEST_PARAMETERS_BYTES
+    tags: int = MOST_TAGS
+    page_size: int = LARGEST_PAGE
+    wait_seconds: int = LONGEST_WAIT_SECONDS
+    active_runs: int | None
+    """Of the caller's tenant; null: any number."""
+
+
+class RunsOverviewBody(BaseModel):
+    """How the caller's runs fare."""
+
+    active: dict[PipelineRunStatus, int]
+    """How many there are of each status that isn't an end."""
+    ended_within_24_hours: dict[PipelineRunStatus, int]
+    """How many came to each end."""
+    worst_staleness_seconds: float | None
+    """How old the oldest news of an active run is; null: none has a job."""
+
+
+class PollerBody(BaseModel):
+    """Whether the poller does its work."""
+
+    poll_interval_seconds: int
+    last_sweep_at: datetime | None
+
+
+class WorkbenchBody(BaseModel):
+    """Whether the Workbench is asked."""
+
+    breaker: Literal["CLOSED", "OPEN"]
+    """OPEN: it has given no valid answer for a while and is spared but for probes."""
+    breaker_opened_at: datetime | None
+
+
+class ServiceInfoBody(BaseModel):
+    """The service, and how the caller's runs fare in it."""
+
+    service: Literal["pipeline-runs"] = "pipeline-runs"
+    version: str = VERSION
+    stage: str
+    now: datetime
+    limits: LimitsBody
+    runs: RunsOverviewBody
+    poller: PollerBody
+    workbench: WorkbenchBody
+
+    @classmethod
+    def of(cls, overview: Overview, settings: ApiSettings) -> Self:
+        """Its wire shape."""
+        opened_at = overview.breaker.opened_at
+        return cls(
+            stage=settings.stage,
+            now=overview.now,
+            limits=LimitsBody(active_runs=settings.max_active_runs_per_tenant or None),
+            runs=RunsOverviewBody(
+                active=dict.fromkeys(sorted(ACTIVE), 0) | dict(overview.active),
+                ended_within_24_hours=dict.fromkeys(sorted(TERMINAL), 0)
+                | dict(overview.ended_of_late),
+                worst_staleness_seconds=overview.worst_staleness_seconds,
+            ),
+            poller=PollerBody(
+                poll_interval_seconds=settings.poll_interval_seconds,
+                last_sweep_at=overview.last_sweep_at,
+            ),
+            workbench=WorkbenchBody(
+                breaker="OPEN" if opened_at else "CLOSED", breaker_opened_at=opened_at
+            ),
+        )
+
+
+class HealthBody(BaseModel):
+    """The service can do its work."""
+
+    status: Literal["ok"] = "ok"

@@ -6,20 +6,25 @@ import base64
 import json
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from api import catalogue
 from api.bodies import LARGEST_BODY_BYTES, LARGEST_ID
 from api.problems import RequestInvalid
 from runs import strict_json
+from runs.errors import TokenRefused
 
 if TYPE_CHECKING:
     from chalice.app import Request
 
-    from api.bodies import RequestBody
+    from api.bodies import PageQuery, RequestBody
 
 B = TypeVar("B", bound="RequestBody")
 
 ANY_MEDIA_TYPE: Final = ["*/*"]
 """For Chalice: the check is ours, so that its answer is a problem."""
 LONGEST_KEY: Final = 255
+LONGEST_NAME: Final = 1_024
+"""Of an object: S3's own limit."""
+NOT_OURS: Final = "page_token must be a next_page_token of an answer"
 
 
 def body(request: Request, shape: type[B]) -> B:
@@ -34,11 +39,11 @@ def body(request: Request, shape: type[B]) -> B:
     media_type = told.partition(";")[0].strip().lower()
     if media_type != "application/json" and not media_type.endswith("+json"):
         detail = f"The body must be application/json, not {media_type[:100] or 'unnamed'}"
-        raise RequestInvalid(415, "unsupported_media_type", detail)
+        raise RequestInvalid(catalogue.UNSUPPORTED_MEDIA_TYPE, detail)
     raw = request.raw_body
     if len(raw) > LARGEST_BODY_BYTES:
         detail = f"The body must not be larger than {LARGEST_BODY_BYTES // 1024} KiB"
-        raise RequestInvalid(413, "body_too_large", detail)
+        raise RequestInvalid(catalogue.BODY_TOO_LARGE, detail)
     return shape.model_validate(strict_json.read(raw))
 
 
@@ -80,8 +85,20 @@ def idempotency_key(request: Request) -> str | None:
     text = str(key)
     if not 1 <= len(text) <= LONGEST_KEY or not all("!" <= c <= "~" for c in text):
         detail = f"Idempotency-Key must be 1 to {LONGEST_KEY} visible ASCII characters"
-        raise RequestInvalid(422, "invalid_idempotency_key", detail)
+        raise RequestInvalid(catalogue.INVALID_IDEMPOTENCY_KEY, detail)
     return text
+
+
+def bearer_token(request: Request) -> str:
+    """The token that the caller shows (RFC 6750).
+
+    Raises:
+        TokenRefused: none.
+    """
+    scheme, _, token = str(request.headers.get("authorization", "")).partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise TokenRefused("Send a token as `Authorization: Bearer <token>`")
+    return token.strip()
 
 
 def prefers_async(request: Request) -> bool:
@@ -97,31 +114,61 @@ def matches(request: Request, entity_tag: str) -> bool:
     return "*" in weak or entity_tag.removeprefix("W/") in weak
 
 
-def page_start(token: str) -> int | None:
+def page_start(query: PageQuery) -> int | None:
     """The id that a page stays below; None: the first page.
 
     Raises:
-        RequestInvalid: no token of ours.
+        RequestInvalid: no token of ours, or one of another list.
     """
+    told = _told(query.page_token, query.listed())
+    before = told.get("before", 0) if told else None
+    if before is None or (type(before) is int and 0 < before <= LARGEST_ID):
+        return before
+    raise RequestInvalid(catalogue.INVALID_PAGE_TOKEN, NOT_OURS)
+
+
+def page_token_below(query: PageQuery, before: int | None) -> str:
+    """What leads to the page below this id; empty: there is none."""
+    return "" if before is None else _token({"before": before, "of": query.listed()})
+
+
+def page_name(query: PageQuery, run_id: int) -> str:
+    """The name that a page of a run's objects begins after; empty: the first page.
+
+    Raises:
+        RequestInvalid: no token of ours, or one of another list.
+    """
+    told = _told(query.page_token, f"{query.listed()} {run_id}")
+    after = told.get("after", 0) if told else ""
+    if type(after) is str and len(after.encode(errors="replace")) <= LONGEST_NAME:
+        return after
+    raise RequestInvalid(catalogue.INVALID_PAGE_TOKEN, NOT_OURS)
+
+
+def page_token_after(query: PageQuery, run_id: int, name: str | None) -> str:
+    """What leads to the page after this name; empty: there is none."""
+    return "" if name is None else _token({"after": name, "of": f"{query.listed()} {run_id}"})
+
+
+def _told(token: str, listed: str) -> dict[str, Any] | None:
+    """What a page token says that belongs to this list; None: there is no token."""
     if not token:
         return None
     try:
         told = strict_json.read(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-        before = told["before"]
-    except (ValueError, TypeError, KeyError):
-        before = None
-    if type(before) is not int or not 0 < before <= LARGEST_ID:
-        detail = "page_token must be a next_page_token of an answer"
-        raise RequestInvalid(400, "invalid_page_token", detail)
-    return before
+    except (ValueError, TypeError):
+        told = None
+    if not isinstance(told, dict) or "of" not in told:
+        raise RequestInvalid(catalogue.INVALID_PAGE_TOKEN, NOT_OURS)
+    if told["of"] != listed:
+        detail = "page_token is of another list: send the same filters, or begin without it"
+        raise RequestInvalid(catalogue.INVALID_PAGE_TOKEN, detail)
+    return told
 
 
-def next_page_token(ids: list[int], page_size: int) -> str:
-    """What leads to the page after one of these ids; empty: there is none."""
-    if len(ids) < page_size:
-        return ""
-    told = json.dumps({"before": ids[-1]}).encode()
-    return base64.urlsafe_b64encode(told).decode().rstrip("=")
+def _token(told: dict[str, object]) -> str:
+    text = json.dumps(told, separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def base_path(context: dict[str, Any]) -> str:

@@ -2,61 +2,83 @@
 
 from __future__ import annotations
 
-from chalice import Blueprint, Response
+from typing import TYPE_CHECKING
 
-from api import requests
-from api.answers import answered, page_answer, problems
-from api.bodies import PageQuery, PipelineBody, PipelineChanges, PipelineRequest
-from runs.errors import PipelineNotFound
+from api import catalogue, requests
+from api.answers import answered, page_answer
+from api.bodies import PageQuery, PipelineBody, PipelineChanges, PipelinePage, PipelineRequest
+from api.operations import Routes
+from runs.callers import Scope
 from runs.wiring import wired
 
-routes = Blueprint(__name__)
-TENANT = "default"
+if TYPE_CHECKING:
+    from chalice import Response
+
+    from api.operations import Call, NoInput
+
+routes = Routes(__name__)
 
 
-@routes.route("/pipeline", methods=["POST"], content_types=requests.ANY_MEDIA_TYPE)
-@problems(routes)
-def create_pipeline() -> Response:
+@routes.operation(
+    "POST",
+    "/pipeline",
+    scope=Scope.PIPELINES_WRITE,
+    body=PipelineRequest,
+    answers={201: PipelineBody},
+    problems=[catalogue.PIPELINE_EXISTS],
+)
+def create_pipeline(call: Call[PipelineRequest]) -> Response:
     """Records a pipeline."""
-    wanted = requests.body(routes.current_request, PipelineRequest)
-    pipeline = wired().pipelines.create_pipeline(tenant_id=TENANT, **wanted.model_dump())
+    pipeline = wired().pipelines.create_pipeline(
+        tenant_id=call.caller.tenant_id, **call.wanted.model_dump()
+    )
     return answered(201, PipelineBody.of(pipeline))
 
 
-@routes.route("/pipeline", methods=["GET"])
-@problems(routes)
-def list_pipelines() -> Response:
+@routes.operation(
+    "GET",
+    "/pipeline",
+    scope=Scope.RUNS_READ,
+    query=PageQuery,
+    answers={200: PipelinePage},
+    problems=[catalogue.INVALID_PAGE_TOKEN],
+)
+def list_pipelines(call: Call[PageQuery]) -> Response:
     """A page of pipelines, newest first."""
-    wanted = requests.query(routes.current_request, PageQuery)
-    page = wired().pipelines.pipelines(
-        tenant_id=TENANT,
+    wanted = call.wanted
+    pipelines = wired().pipelines.pipelines(
+        tenant_id=call.caller.tenant_id,
         page_size=wanted.page_size,
-        before=requests.page_start(wanted.page_token),
+        before=requests.page_start(wanted),
     )
-    return page_answer([(p.id, PipelineBody.of(p)) for p in page], wanted.page_size)
+    last = pipelines[-1].id if len(pipelines) == wanted.page_size else None
+    page = PipelinePage(
+        items=[PipelineBody.of(pipeline) for pipeline in pipelines],
+        next_page_token=requests.page_token_below(wanted, last),
+    )
+    return page_answer(page, wanted, f"{call.base}/pipeline")
 
 
-@routes.route("/pipeline/{pipeline_id}", methods=["GET"])
-@problems(routes)
-def get_pipeline(pipeline_id: str) -> Response:
+@routes.operation(
+    "GET", "/pipeline/{pipeline_id}", scope=Scope.RUNS_READ, answers={200: PipelineBody}
+)
+def get_pipeline(call: Call[NoInput], pipeline_id: int) -> Response:
     """One pipeline."""
-    pipeline = wired().pipelines.pipeline(_id(pipeline_id), tenant_id=TENANT)
+    pipeline = wired().pipelines.pipeline(pipeline_id, tenant_id=call.caller.tenant_id)
     return answered(200, PipelineBody.of(pipeline))
 
 
-@routes.route("/pipeline/{pipeline_id}", methods=["PATCH"], content_types=requests.ANY_MEDIA_TYPE)
-@problems(routes)
-def change_pipeline(pipeline_id: str) -> Response:
+@routes.operation(
+    "PATCH",
+    "/pipeline/{pipeline_id}",
+    scope=Scope.PIPELINES_WRITE,
+    body=PipelineChanges,
+    answers={200: PipelineBody},
+    problems=[catalogue.PIPELINE_EXISTS],
+)
+def change_pipeline(call: Call[PipelineChanges], pipeline_id: int) -> Response:
     """Changes what the request names; runs that exist keep what they were made with."""
-    wanted = requests.body(routes.current_request, PipelineChanges)
     pipeline = wired().pipelines.change_pipeline(
-        _id(pipeline_id), wanted.changes(), tenant_id=TENANT
+        pipeline_id, call.wanted.changes(), tenant_id=call.caller.tenant_id
     )
     return answered(200, PipelineBody.of(pipeline))
-
-
-def _id(text: str) -> int:
-    number = requests.path_id(text)
-    if number is None:
-        raise PipelineNotFound(text)
-    return number

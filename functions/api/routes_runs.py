@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from uuid import uuid4  # noqa: TID251  # the edge where ids are made
 
-from chalice import Blueprint, Response
-
-from api import requests
-from api.answers import answered, base_of, page_answer, problems, unchanged
+from api import catalogue, requests
+from api.answers import answered, page_answer, unchanged
 from api.bodies import (
     CancelRequest,
+    OutputsQuery,
     PipelineRunBody,
+    PipelineRunPage,
     PipelineRunRequest,
+    ReportQuery,
     RequestBody,
     RunEventBody,
     RunEventsBody,
+    RunQuery,
     RunsQuery,
+    StoredObjectBody,
+    StoredObjectPage,
 )
-from runs.errors import RunNotFound
+from api.operations import Routes
+from runs.callers import Scope
 from runs.model import NewRun
 from runs.ports import RunFilter
 from runs.status import PipelineMode, PipelineRunStatus
@@ -27,97 +32,217 @@ from runs.wiring import wired
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from chalice import Response
     from chalice.app import Request
 
+    from api.operations import Call, NoInput
     from runs.model import PipelineRun
     from runs.ports import Recorded
+    from runs.results import ResultsPage
 
-routes = Blueprint(__name__)
-TENANT = "default"
+routes = Routes(__name__)
+
+CREATED: Final = {201: PipelineRunBody, 200: PipelineRunBody, 202: PipelineRunBody}
+CREATING: Final = {
+    "Idempotency-Key": "1 to 255 visible ASCII characters; the same again answers the same run.",
+    "Prefer": "`respond-async`: answer 202 as soon as the run is recorded.",
+}
+CREATING_PROBLEMS: Final = (
+    catalogue.IDEMPOTENCY_KEY_REUSED,
+    catalogue.INVALID_IDEMPOTENCY_KEY,
+    catalogue.PIPELINE_DISABLED,
+    catalogue.PIPELINE_FULL,
+    catalogue.TENANT_FULL,
+    catalogue.SUBMISSION_FAILED,
+)
+RESULTS_PROBLEMS: Final = (
+    catalogue.INVALID_PAGE_TOKEN,
+    catalogue.STORAGE_REFUSED,
+    catalogue.STORAGE_UNAVAILABLE,
+)
 
 
-@routes.route("/pipeline-run", methods=["POST"], content_types=requests.ANY_MEDIA_TYPE)
-@problems(routes)
-def create_pipeline_run() -> Response:
+@routes.operation(
+    "POST",
+    "/pipeline-run",
+    scope=Scope.RUNS_WRITE,
+    body=PipelineRunRequest,
+    answers=CREATED,
+    problems=[
+        catalogue.PIPELINE_NOT_FOUND,
+        *CREATING_PROBLEMS,
+    ],
+    headers=CREATING,
+)
+def create_pipeline_run(call: Call[PipelineRunRequest]) -> Response:
     """Records a run and submits it."""
-    request = routes.current_request
-    wanted = requests.body(request, PipelineRunRequest)
-    respond_async = requests.prefers_async(request)
+    respond_async = requests.prefers_async(call.request)
     recorded = wired().submission.submit(
-        NewRun(tenant_id=TENANT, **wanted.model_dump()),
-        key=_key(request),
-        fingerprint=wanted.fingerprint(),
+        NewRun(tenant_id=call.caller.tenant_id, **call.wanted.model_dump()),
+        key=_key(call.request),
+        fingerprint=call.wanted.fingerprint(),
         respond_async=respond_async,
     )
-    return _recorded_answer(recorded, respond_async=respond_async)
+    return _recorded_answer(recorded, call.base, respond_async=respond_async)
 
 
-@routes.route(
+@routes.operation(
+    "POST",
     "/pipeline-run/{pipeline_run_id}/retry",
-    methods=["POST"],
-    content_types=requests.ANY_MEDIA_TYPE,
+    scope=Scope.RUNS_WRITE,
+    body=RequestBody,
+    body_is_optional=True,
+    answers=CREATED,
+    problems=[
+        catalogue.RUN_NOT_TERMINAL,
+        *CREATING_PROBLEMS,
+    ],
+    headers=CREATING,
 )
-@problems(routes)
-def retry_pipeline_run(pipeline_run_id: str) -> Response:
+def retry_pipeline_run(call: Call[RequestBody], pipeline_run_id: int) -> Response:
     """Records and submits a new run with what an ended one was asked for."""
-    request = routes.current_request
-    requests.optional_body(request, RequestBody)
-    respond_async = requests.prefers_async(request)
+    respond_async = requests.prefers_async(call.request)
     recorded = wired().submission.retry(
-        _id(pipeline_run_id),
-        tenant_id=TENANT,
-        key=_key(request),
+        pipeline_run_id,
+        tenant_id=call.caller.tenant_id,
+        key=_key(call.request),
         respond_async=respond_async,
     )
-    return _recorded_answer(recorded, respond_async=respond_async)
+    return _recorded_answer(recorded, call.base, respond_async=respond_async)
 
 
-@routes.route(
+@routes.operation(
+    "POST",
     "/pipeline-run/{pipeline_run_id}/cancel",
-    methods=["POST"],
-    content_types=requests.ANY_MEDIA_TYPE,
+    scope=Scope.RUNS_WRITE,
+    body=CancelRequest,
+    body_is_optional=True,
+    answers={200: PipelineRunBody, 202: PipelineRunBody},
+    problems=[catalogue.RUN_ALREADY_TERMINAL],
 )
-@problems(routes)
-def cancel_pipeline_run(pipeline_run_id: str) -> Response:
+def cancel_pipeline_run(call: Call[CancelRequest], pipeline_run_id: int) -> Response:
     """Stores that the run is to end; 200 once it is CANCELLED."""
-    wanted = requests.optional_body(routes.current_request, CancelRequest)
-    run = wired().cancelling.cancel(_id(pipeline_run_id), tenant_id=TENANT, reason=wanted.reason)
-    return _run_answer(run, 200 if run.is_terminal else 202, {})
-
-
-@routes.route("/pipeline-run", methods=["GET"])
-@problems(routes)
-def list_pipeline_runs() -> Response:
-    """A page of runs, newest first."""
-    wanted = requests.query(routes.current_request, RunsQuery)
-    page = wired().runs.page(
-        RunFilter(status=wanted.status, pipeline_id=wanted.pipeline_id),
-        tenant_id=TENANT,
-        page_size=wanted.page_size,
-        before=requests.page_start(wanted.page_token),
+    run = wired().cancelling.cancel(
+        pipeline_run_id, tenant_id=call.caller.tenant_id, reason=call.wanted.reason
     )
-    base = base_of(routes)
-    return page_answer([(r.id, PipelineRunBody.of(r, base=base)) for r in page], wanted.page_size)
+    return _run_answer(run, call.base, 200 if run.is_terminal else 202, {})
 
 
-@routes.route("/pipeline-run/{pipeline_run_id}", methods=["GET"])
-@problems(routes)
-def get_pipeline_run(pipeline_run_id: str) -> Response:
-    """One run as it is now."""
-    run = wired().runs.run(_id(pipeline_run_id), tenant_id=TENANT)
+@routes.operation(
+    "GET",
+    "/pipeline-run",
+    scope=Scope.RUNS_READ,
+    query=RunsQuery,
+    answers={200: PipelineRunPage},
+    problems=[catalogue.INVALID_PAGE_TOKEN],
+)
+def list_pipeline_runs(call: Call[RunsQuery]) -> Response:
+    """A page of runs, newest first.
+
+    A page may hold fewer runs than asked for, even none, though more follow: it looks at a bounded
+    number of them. Only an empty `next_page_token` is the end.
+    """
+    wanted = call.wanted
+    found = wired().runs.page(
+        RunFilter(**wanted.filters()),
+        tenant_id=call.caller.tenant_id,
+        page_size=wanted.page_size,
+        before=requests.page_start(wanted),
+    )
+    page = PipelineRunPage(
+        items=[PipelineRunBody.of(run, base=call.base) for run in found.runs],
+        next_page_token=requests.page_token_below(wanted, found.before),
+    )
+    return page_answer(page, wanted, f"{call.base}/pipeline-run")
+
+
+@routes.operation(
+    "GET",
+    "/pipeline-run/{pipeline_run_id}",
+    scope=Scope.RUNS_READ,
+    query=RunQuery,
+    answers={200: PipelineRunBody, 304: None},
+    headers={"If-None-Match": "An `ETag` of the run: 304 while it is the same."},
+)
+def get_pipeline_run(call: Call[RunQuery], pipeline_run_id: int) -> Response:
+    """One run as it is now, or as soon as it changes.
+
+    With `wait` the answer comes once the run's version is beyond `since_version`, has ended, or the
+    time is over; at once if many callers wait already.
+    """
+    run = wired().watching.watch(
+        pipeline_run_id,
+        tenant_id=call.caller.tenant_id,
+        since_version=call.wanted.since_version,
+        wait_seconds=call.wanted.wait,
+    )
     tag = _entity_tag(run)
-    if requests.matches(routes.current_request, tag):
+    if requests.matches(call.request, tag):
         return unchanged({"ETag": tag, **_retry_after(run)})
-    return _run_answer(run, 200, {"ETag": tag})
+    return _run_answer(run, call.base, 200, {"ETag": tag})
 
 
-@routes.route("/pipeline-run/{pipeline_run_id}/events", methods=["GET"])
-@problems(routes)
-def list_pipeline_run_events(pipeline_run_id: str) -> Response:
+@routes.operation(
+    "GET",
+    "/pipeline-run/{pipeline_run_id}/events",
+    scope=Scope.RUNS_READ,
+    answers={200: RunEventsBody},
+)
+def list_pipeline_run_events(call: Call[NoInput], pipeline_run_id: int) -> Response:
     """Every status that a run has entered, oldest first."""
-    history = wired().runs.history(_id(pipeline_run_id), tenant_id=TENANT)
+    history = wired().runs.history(pipeline_run_id, tenant_id=call.caller.tenant_id)
     items = [RunEventBody.of(event) for event in history]
     return answered(200, RunEventsBody(items=items))
+
+
+@routes.operation(
+    "GET",
+    "/pipeline-run/{pipeline_run_id}/outputs",
+    scope=Scope.RUNS_READ,
+    query=OutputsQuery,
+    answers={200: StoredObjectPage},
+    problems=RESULTS_PROBLEMS,
+)
+def list_pipeline_run_outputs(call: Call[OutputsQuery], pipeline_run_id: int) -> Response:
+    """A page of what a run has written, with links to download it."""
+    wanted = call.wanted
+    page = wired().results.outputs(
+        pipeline_run_id,
+        tenant_id=call.caller.tenant_id,
+        page_size=wanted.page_size,
+        after=requests.page_name(wanted, pipeline_run_id),
+    )
+    return _results_answer(page, call, pipeline_run_id, "outputs")
+
+
+@routes.operation(
+    "GET",
+    "/pipeline-run/{pipeline_run_id}/report",
+    scope=Scope.RUNS_READ,
+    query=ReportQuery,
+    answers={200: StoredObjectPage},
+    problems=[*RESULTS_PROBLEMS, catalogue.NO_REPORT],
+)
+def list_pipeline_run_report(call: Call[ReportQuery], pipeline_run_id: int) -> Response:
+    """A page of a run's report, with links to look at it."""
+    wanted = call.wanted
+    page = wired().results.report(
+        pipeline_run_id,
+        tenant_id=call.caller.tenant_id,
+        page_size=wanted.page_size,
+        after=requests.page_name(wanted, pipeline_run_id),
+    )
+    return _results_answer(page, call, pipeline_run_id, "report")
+
+
+def _results_answer(
+    page: ResultsPage, call: Call[OutputsQuery] | Call[ReportQuery], run_id: int, what: str
+) -> Response:
+    body = StoredObjectPage(
+        items=[StoredObjectBody.model_validate(one) for one in page.objects],
+        next_page_token=requests.page_token_after(call.wanted, run_id, page.next_after),
+    )
+    return page_answer(body, call.wanted, f"{call.base}/pipeline-run/{run_id}/{what}")
 
 
 def _key(request: Request) -> str:
@@ -125,19 +250,19 @@ def _key(request: Request) -> str:
     return requests.idempotency_key(request) or f"unnamed {uuid4()}"
 
 
-def _recorded_answer(recorded: Recorded, *, respond_async: bool) -> Response:
+def _recorded_answer(recorded: Recorded, base: str, *, respond_async: bool) -> Response:
     run = recorded.run
-    headers = {"Location": f"{base_of(routes)}/pipeline-run/{run.id}"}
+    headers = {"Location": f"{base}/pipeline-run/{run.id}"}
     if recorded.replayed:
         headers["Idempotent-Replayed"] = "true"
     if respond_async and not recorded.replayed:
         headers["Preference-Applied"] = "respond-async"
     status = 202 if _is_pending(run) else 200 if recorded.replayed else 201
-    return _run_answer(run, status, headers)
+    return _run_answer(run, base, status, headers)
 
 
-def _run_answer(run: PipelineRun, status: int, headers: Mapping[str, str]) -> Response:
-    body = PipelineRunBody.of(run, base=base_of(routes))
+def _run_answer(run: PipelineRun, base: str, status: int, headers: Mapping[str, str]) -> Response:
+    body = PipelineRunBody.of(run, base=base)
     return answered(status, body, {**headers, **_retry_after(run)})
 
 
@@ -161,10 +286,3 @@ def _entity_tag(run: PipelineRun) -> str:
     moment = seen.last_checked_at.timestamp() if seen.last_checked_at else 0
     to_end = "-c" if run.cancel_requested_at else ""
     return f'W/"{run.version}-{moment:.6f}-{seen.consecutive_failures}{to_end}"'
-
-
-def _id(text: str) -> int:
-    number = requests.path_id(text)
-    if number is None:
-        raise RunNotFound(text)
-    return number

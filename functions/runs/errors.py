@@ -5,9 +5,19 @@ RunsError
 │   ├── PipelineNotFound
 │   ├── RunNotFound
 │   ├── PipelineExists
+│   ├── PipelineDisabled     it admits no runs
+│   ├── PipelineFull         it has as many active runs as it may
+│   ├── TenantFull           the tenant has
 │   ├── IdempotencyKeyReused
 │   ├── RunAlreadyTerminal   there is nothing left to cancel
-│   └── RunNotTerminal       it isn't retried while it may still end well
+│   ├── RunNotTerminal       it isn't retried while it may still end well
+│   ├── PrefixForbidden      a path prefix that this caller may not use
+│   ├── NoReport             the run was not asked for one
+│   ├── TokenRefused         nobody knows who calls
+│   └── ScopeMissing         the caller is known and may not do this
+├── TokensUnavailable        tokens can't be checked at the moment
+├── StorageUnavailable       the user's storage gave no valid answer
+├── StorageRefused           it did: no such bucket, or not for us
 ├── IllegalTransition        no way leads from a run's status to the one asked for: our own bug
 ├── SubmissionFailed         a run was recorded, and its submission definitely failed
 ├── DatabaseUnavailable      the database can't be reached, or not now
@@ -23,6 +33,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from runs.callers import Scope
     from runs.status import PipelineMode, PipelineRunStatus
 
 
@@ -49,6 +60,41 @@ class PipelineExists(RequestRefused):
         super().__init__(f"A pipeline named {name!r} exists already")
 
 
+class PipelineDisabled(RequestRefused):
+    """The pipeline admits no runs until somebody enables it."""
+
+    def __init__(self, pipeline_id: int, reason: str | None) -> None:
+        why = f" ({reason})" if reason else ""
+        super().__init__(
+            f"Pipeline {pipeline_id} is disabled{why}. Enable it first, or take another"
+        )
+        self.pipeline_id = pipeline_id
+        self.reason = reason
+
+
+class PipelineFull(RequestRefused):
+    """The pipeline has as many active runs as it may."""
+
+    def __init__(self, pipeline_id: int, limit: int) -> None:
+        super().__init__(
+            f"Pipeline {pipeline_id} has {limit} active runs, which is its limit. "
+            "Try again once one of them has ended"
+        )
+        self.pipeline_id = pipeline_id
+        self.limit = limit
+
+
+class TenantFull(RequestRefused):
+    """The tenant has as many active runs as it may."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"You have {limit} active runs, which is the limit. "
+            "Try again once one of them has ended, or cancel one"
+        )
+        self.limit = limit
+
+
 class IdempotencyKeyReused(RequestRefused):
     """The key came before with another body."""
 
@@ -69,6 +115,42 @@ class RunNotTerminal(RequestRefused):
 
     def __init__(self, run_id: int, status: PipelineRunStatus) -> None:
         super().__init__(f"Run {run_id} has not ended: it is {status}. Cancel it first, or wait")
+
+
+class PrefixForbidden(RequestRefused):
+    """A path prefix outside what the caller may use; the text says why."""
+
+    def __init__(self, field: str, why: str) -> None:
+        super().__init__(why)
+        self.field = field
+
+
+class NoReport(RequestRefused):
+    """The run was made without a prefix for its report."""
+
+
+class TokenRefused(RequestRefused):
+    """There is no token, or not a valid one; the text is safe to show."""
+
+
+class ScopeMissing(RequestRefused):
+    """The caller's token lacks a scope."""
+
+    def __init__(self, scope: Scope) -> None:
+        super().__init__(f"This needs a token with the scope {scope}")
+        self.scope = scope
+
+
+class TokensUnavailable(RunsError):
+    """The issuer's keys can't be fetched, and none are known."""
+
+
+class StorageUnavailable(RunsError):
+    """The user's storage can't be reached, or gave no valid answer."""
+
+
+class StorageRefused(RunsError):
+    """The user's storage has no such bucket, or doesn't let us look into it."""
 
 
 class IllegalTransition(RunsError):

@@ -35,7 +35,7 @@ UPSTREAM_STATUS_LENGTH: Final = 64
 MESSAGE_LENGTH: Final = 2_000
 QUOTE_LENGTH: Final = 200
 DEFAULT_TIMEOUT: Final = timedelta(days=7)
-"""What a run has, from its job's submission to its end, unless its request says otherwise."""
+"""What a run has from its job's submission to its end, if neither it nor its pipeline says."""
 
 
 class ErrorCategory(StrEnum):
@@ -82,6 +82,13 @@ class Pipeline:
     """None: the latest."""
     created_at: datetime
     updated_at: datetime
+    enabled: bool = True
+    """Whether runs of it are admitted."""
+    disabled_reason: str | None = None
+    max_active_runs: int | None = None
+    """None: no limit."""
+    timeout_seconds: int | None = None
+    """What its runs have, from their job's submission to their end; None: `DEFAULT_TIMEOUT`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +129,8 @@ class NewRun:
     report_path_prefix: str | None
     parameters: Mapping[str, object] | None
     tags: Mapping[str, str]
-    timeout_seconds: int = round(DEFAULT_TIMEOUT.total_seconds())
+    timeout_seconds: int | None = None
+    """None: its pipeline's."""
     retry_of: int | None = None
 
 

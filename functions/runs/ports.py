@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from datetime import datetime
 
+    from runs.callers import Caller
     from runs.events import RunEvent
     from runs.messages import CheckMessage, TickMessage
     from runs.model import (
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
         Progress,
         Transition,
     )
+    from runs.prefixes import Location
     from runs.status import PipelineMode, PipelineRunStatus
 
 T = TypeVar("T")
@@ -45,6 +48,20 @@ class RunFilter:
 
     status: PipelineRunStatus | None = None
     pipeline_id: int | None = None
+    workbench_job_id: str | None = None
+    tag: tuple[str, str] | None = None
+    """A tag's name, and the value that it has."""
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPage:
+    """Some runs of a list, newest first; maybe fewer than asked for, though more follow."""
+
+    runs: Sequence[PipelineRun]
+    before: int | None
+    """The id that the next page stays below; None: this was the last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +143,10 @@ class Pipelines(Protocol):
         mode: PipelineMode,
         workflow_name: str,
         workflow_version: int | None,
+        enabled: bool = True,
+        disabled_reason: str | None = None,
+        max_active_runs: int | None = None,
+        timeout_seconds: int | None = None,
     ) -> Pipeline:
         """Records a pipeline.
 
@@ -160,11 +181,19 @@ class Runs(Protocol):
     """The runs, their history and what is known of them."""
 
     def record(
-        self, new: NewRun, *, route: str, key: str, fingerprint: str, lease: timedelta | None
+        self,
+        new: NewRun,
+        *,
+        route: str,
+        key: str,
+        fingerprint: str,
+        lease: timedelta | None,
+        most_active: int | None = None,
     ) -> Recorded:
         """Writes a run (CREATED, version 1), its key, its first event and its submit lease.
 
-        All of it or, when the key was used before, nothing.
+        All of it or, when the key was used before, nothing: a replay is answered whether or not
+        its pipeline admits runs now. Of many calls at once none passes a limit.
 
         Args:
             new: what the caller asks for.
@@ -172,9 +201,13 @@ class Runs(Protocol):
             key: the caller's Idempotency-Key, or one of our own.
             fingerprint: of the request's body.
             lease: how long the caller alone may start a workflow; None: not at all.
+            most_active: how many active runs the tenant may have; None: any number.
 
         Raises:
             PipelineNotFound: nothing was written.
+            PipelineDisabled: the same.
+            PipelineFull: the same.
+            TenantFull: the same.
             IdempotencyKeyReused: the key came before with another fingerprint.
         """
 
@@ -187,7 +220,7 @@ class Runs(Protocol):
 
     def page(
         self, where: RunFilter, *, tenant_id: str, page_size: int, before: int | None
-    ) -> Sequence[PipelineRun]:
+    ) -> RunPage:
         """A page, newest first, of the runs whose id is below `before`."""
 
     def history(self, run_id: int, *, tenant_id: str) -> Sequence[RunEvent]:
@@ -289,6 +322,36 @@ class Breakers(Protocol):
 
         Empty if it is closed, or somebody else was given some less than `every` ago.
         """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """How a tenant's runs fare, and whether the poller does its work."""
+
+    now: datetime
+    """The database's time."""
+    active: Mapping[PipelineRunStatus, int]
+    """How many runs of a status there are; none are left out."""
+    ended_of_late: Mapping[PipelineRunStatus, int]
+    """Of those that ended within 24 hours."""
+    worst_staleness_seconds: float | None
+    """Of the active runs that have a job: the age of the oldest newest valid answer."""
+    last_sweep_at: datetime | None
+    breaker: Breaker
+
+
+class Overviews(Protocol):
+    """The runs as a whole."""
+
+    def overview(self, *, tenant_id: str, workbench: str) -> Overview:
+        """As it is now, with the breaker of the Workbench at this address."""
+
+
+class Waiters(Protocol):
+    """The callers that wait for a run, in all environments; there is room for a few."""
+
+    def place(self) -> AbstractContextManager[bool]:
+        """Whether there is one for the caller; it is kept until the context is left."""
 
 
 class Strays(Protocol):
@@ -469,6 +532,68 @@ class Workbench(Protocol):
 
         Raises:
             WorkbenchUnavailable: no valid answer.
+        """
+
+
+# -- who calls ------------------------------------------------------------------------------------
+
+
+class Tokens(Protocol):
+    """Knows whom a bearer token speaks for."""
+
+    def caller_of(self, token: str) -> Caller:
+        """The caller.
+
+        Raises:
+            TokenRefused: not a token that we accept; the text says why.
+            TokensUnavailable: it can't be checked now.
+        """
+
+
+# -- the user's storage ---------------------------------------------------------------------------
+
+LINK_LIFETIME: Final = timedelta(minutes=15)
+"""How long a link to an object can be used by whoever has it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredObject:
+    """An object in the user's storage."""
+
+    bucket: str
+    key: str
+    name: str
+    """What of its key follows the folder that it was found in."""
+    size_bytes: int
+    modified_at: datetime
+    url: str
+    """Reads it without further rights, for `LINK_LIFETIME`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredPage:
+    """Some objects of a folder, ascending by the UTF-8 bytes of their keys; maybe none."""
+
+    objects: Sequence[StoredObject]
+    next_after: str | None
+    """The key that the next page begins after; None: this was the last."""
+
+
+class Storage(Protocol):
+    """Where the users' data lie: S3, or what speaks it."""
+
+    def objects(self, place: Location, *, page_size: int, after: str, inline: bool) -> StoredPage:
+        """A page of the objects in a folder and in those below it.
+
+        Args:
+            place: bucket and folder.
+            page_size: from 1 to 1,000; what stands for a folder itself counts and isn't shown.
+            after: only keys behind this one; empty: from the first.
+            inline: whether browsers may show what the links lead to; else they save it as a file.
+
+        Raises:
+            StorageUnavailable: it can't be reached, or gave no valid answer.
+            StorageRefused: there is no such bucket, or we may not look into it.
         """
 
 

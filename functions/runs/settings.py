@@ -33,14 +33,10 @@ class SettingsInvalid(ValueError):
     """A variable is missing or has no sense; the text names it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What every function needs; also the reader."""
+    """What every function is told; also the reader."""
 
-    database_url: str = ""
-    """`postgresql+pg8000://user:password@host:port/name`; empty: read from the secret."""
-    database_secret_arn: str = ""
-    """A Secrets Manager secret: the URL, or RDS's JSON with username, password, host and port."""
     stage: str = "local"
     poll_interval_seconds: int = 30
 
@@ -50,8 +46,6 @@ class Settings:
         Raises:
             SettingsInvalid: the text names the variable.
         """
-        if not (self.database_url or self.database_secret_arn):
-            raise SettingsInvalid("DATABASE_URL or DATABASE_SECRET_ARN must be set")
         if self.poll_interval_seconds not in POLL_INTERVALS_SECONDS:
             allowed = ", ".join(map(str, POLL_INTERVALS_SECONDS))
             raise SettingsInvalid(f"POLL_INTERVAL_SECONDS must be one of {allowed}")
@@ -90,8 +84,37 @@ class Settings:
         return cls(**found)  # type: ignore[arg-type]  # each by its field's own type
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubmissionSettings(Settings):
+@dataclass(frozen=True, kw_only=True)
+class DatabaseSettings(Settings):
+    """For whoever works with the database."""
+
+    database_url: str = ""
+    """`postgresql+pg8000://user:password@host:port/name`; empty: read from the secret."""
+    database_secret_arn: str = ""
+    """A Secrets Manager secret: the URL, or RDS's JSON with username, password, host and port."""
+
+    def __post_init__(self) -> None:
+        """See `Settings`."""
+        super().__post_init__()
+        if not (self.database_url or self.database_secret_arn):
+            raise SettingsInvalid("DATABASE_URL or DATABASE_SECRET_ARN must be set")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenSettings(Settings):
+    """For whoever checks tokens; `api.authorizer` needs no more."""
+
+    oidc_issuer: str
+    """Whose tokens are accepted, as their `iss` claim names it."""
+    oidc_jwks_url: str
+    """Where the issuer's public keys are."""
+    oidc_audience: str = "pipeline-runs"
+    oidc_tenant_claim: str = "tenant"
+    """The claim that names the caller's tenant."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmissionSettings(DatabaseSettings):
     """For whoever submits or resolves runs."""
 
     conductor_url: str
@@ -104,20 +127,30 @@ class SubmissionSettings(Settings):
     """Whether the same Idempotency-Key again answers the same job; else every run's are hunted."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApiSettings(SubmissionSettings):
+@dataclass(frozen=True, kw_only=True)
+class ApiSettings(SubmissionSettings, TokenSettings):
     """`api.app`."""
 
     check_queue_url: str
     event_bus_name: str
+    max_active_runs_per_tenant: int = 0
+    """0: as many as there may be."""
     storage_bucket: str
+    allowed_buckets: str = ""
+    """Further buckets that path prefixes may name, with commas between them."""
+    tenant_prefix: str = ""
+    """What a tenant's prefixes begin with, such as `tenants/{tenant}/`; empty: anything."""
     storage_endpoint_url: str = ""
+    """Empty: AWS's own S3."""
+    storage_access_key_id: str = ""
+    """Empty: the function's role."""
+    storage_secret_access_key: str = ""
     api_base_url: str = ""
     """Where clients reach the API, with the stage if they see it; empty: as the request came."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TickSettings(Settings):
+@dataclass(frozen=True, kw_only=True)
+class TickSettings(DatabaseSettings):
     """`poller.tick`."""
 
     workbench_api_url: str
@@ -126,7 +159,7 @@ class TickSettings(Settings):
     tick_queue_url: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class CheckSettings(SubmissionSettings):
     """`poller.check`."""
 
@@ -139,15 +172,15 @@ class CheckSettings(SubmissionSettings):
     """Before the second try; doubled for each further one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RelaySettings(Settings):
+@dataclass(frozen=True, kw_only=True)
+class RelaySettings(DatabaseSettings):
     """`poller.relay`."""
 
     event_bus_name: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HuntSettings(Settings):
+@dataclass(frozen=True, kw_only=True)
+class HuntSettings(DatabaseSettings):
     """`poller.hunt`."""
 
     workbench_api_url: str

@@ -18,6 +18,7 @@ from runs.errors import (
     ConductorError,
     ConductorUnreachable,
     DatabaseUnavailable,
+    PrefixForbidden,
     RunNotTerminal,
     SubmissionFailed,
     WorkbenchUnavailable,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from runs.events import RunEvent
     from runs.model import PipelineRun, Stray, Transition
     from runs.ports import CheckQueue, Clock, Conductor, Pause, Recorded, Runs, Workbench
+    from runs.prefixes import StorageRules
 
 LOG = logging.getLogger(__name__)
 
@@ -97,6 +99,10 @@ class Submission:
     workbench_honours_keys: bool
     submit_wait: timedelta
     submit_deadline: timedelta
+    most_active: int | None = None
+    """How many active runs a tenant may have; None: any number."""
+    rules: StorageRules | None = None
+    """Which places a run may be given; None: any."""
 
     def submit(
         self,
@@ -114,13 +120,25 @@ class Submission:
             the caller does not want to wait.
 
         Raises:
+            PrefixForbidden: nothing was written.
             PipelineNotFound: nothing was written.
+            PipelineDisabled: nothing was written.
+            PipelineFull: nothing was written.
+            TenantFull: nothing was written.
             IdempotencyKeyReused: nothing was written.
             SubmissionFailed: the run is kept, FAILED.
         """
+        self._refuse_forbidden_places(new)
         deadline = self.clock() + self.submit_wait.total_seconds()
         lease = None if respond_async else SUBMIT_LEASE
-        recorded = self.runs.record(new, route=route, key=key, fingerprint=fingerprint, lease=lease)
+        recorded = self.runs.record(
+            new,
+            route=route,
+            key=key,
+            fingerprint=fingerprint,
+            lease=lease,
+            most_active=self.most_active,
+        )
         run, events = recorded.run, list(recorded.events)
         if not recorded.replayed:
             if respond_async:
@@ -140,6 +158,10 @@ class Submission:
         Raises:
             RunNotFound: none has this id.
             RunNotTerminal: it may still end well.
+            PrefixForbidden: nothing was written.
+            PipelineDisabled: nothing was written.
+            PipelineFull: nothing was written.
+            TenantFull: nothing was written.
             SubmissionFailed: the new run is kept, FAILED.
         """
         old = self.runs.run(run_id, tenant_id=tenant_id)
@@ -163,6 +185,18 @@ class Submission:
             respond_async=respond_async,
             route=RETRY_ROUTE,
         )
+
+    def _refuse_forbidden_places(self, new: NewRun) -> None:
+        places = {
+            "input_path_prefix": new.input_path_prefix,
+            "output_path_prefix": new.output_path_prefix,
+            "report_path_prefix": new.report_path_prefix,
+        }
+        for field, prefix in places.items():
+            if self.rules and prefix is not None:
+                why = self.rules.refusal(prefix, new.tenant_id)
+                if why:
+                    raise PrefixForbidden(field, why)
 
     def resolve(self, run: PipelineRun, *, now: datetime) -> Resolution:
         """Finds out what became of a submission and goes on from there.

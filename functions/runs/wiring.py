@@ -8,22 +8,27 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property, partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from runs.prefixes import StorageRules
 from runs.settings import (
     ApiSettings,
     CheckSettings,
+    DatabaseSettings,
     HuntSettings,
     RelaySettings,
-    Settings,
     SubmissionSettings,
     TickSettings,
+    TokenSettings,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from runs.cancelling import Cancelling
     from runs.checking import Checking
@@ -33,15 +38,21 @@ if TYPE_CHECKING:
         CheckQueue,
         Conductor,
         EventBus,
+        Overviews,
         Pipelines,
         Runs,
+        Storage,
         Strays,
         TickQueue,
+        Tokens,
+        Waiters,
         Workbench,
     )
     from runs.publishing import Publishing
+    from runs.results import Results
     from runs.submission import Submission
     from runs.sweeping import Sweeping
+    from runs.watching import Watching
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -70,7 +81,12 @@ class Wiring:
     def submission(self) -> Submission:
         """For the API: submits."""
         settings = self.api_settings
-        return self._submission(settings, settings.check_queue_url, settings.event_bus_name)
+        made = self._submission(settings, settings.check_queue_url, settings.event_bus_name)
+        return replace(
+            made,
+            rules=self.storage_rules,
+            most_active=settings.max_active_runs_per_tenant or None,
+        )
 
     @cached_property
     def cancelling(self) -> Cancelling:
@@ -83,6 +99,20 @@ class Wiring:
             check_queue=self.check_queue(settings.check_queue_url),
             publish=self._publishing(settings.event_bus_name).publish,
         )
+
+    @cached_property
+    def watching(self) -> Watching:
+        """For the API."""
+        from runs.watching import Watching
+
+        return Watching(runs=self.runs, waiters=self.waiters, pause=self.pause, clock=self.clock)
+
+    @cached_property
+    def results(self) -> Results:
+        """For the API."""
+        from runs.results import Results
+
+        return Results(runs=self.runs, storage=self.storage, rules=self.storage_rules)
 
     @cached_property
     def sweeping(self) -> Sweeping:
@@ -180,11 +210,62 @@ class Wiring:
         return PostgresStrays(self._database)
 
     @cached_property
+    def overviews(self) -> Overviews:
+        """The runs as a whole, of the database that the environment names."""
+        from runs.adapters.postgres import PostgresOverviews
+
+        return PostgresOverviews(self._database)
+
+    @cached_property
+    def waiters(self) -> Waiters:
+        """The places for callers that wait, in the database that the environment names."""
+        from runs.adapters.postgres import PostgresWaiters
+
+        return PostgresWaiters(self._database)
+
+    @cached_property
     def pipelines(self) -> Pipelines:
         """The pipelines of the database that the environment names."""
         from runs.adapters.postgres import PostgresPipelines
 
         return PostgresPipelines(self._database)
+
+    @cached_property
+    def tokens(self) -> Tokens:
+        """The tokens of the issuer that the environment names."""
+        from runs.adapters.tokens import OidcTokens
+
+        settings = TokenSettings.from_environment(self._environment)
+        return OidcTokens(
+            issuer=settings.oidc_issuer,
+            audience=settings.oidc_audience,
+            jwks_url=settings.oidc_jwks_url,
+            tenant_claim=settings.oidc_tenant_claim,
+            clock=self.clock,
+            wall_clock=time.time,
+        )
+
+    def acting_for(self, tenant_id: str) -> AbstractContextManager[None]:
+        """Meanwhile the database shows nothing but what is this tenant's."""
+        fence: AbstractContextManager[None] = self._database.acting_for(tenant_id)
+        return fence
+
+    @cached_property
+    def storage_rules(self) -> StorageRules:
+        """Which places callers may name."""
+        settings = self.api_settings
+        return StorageRules.from_settings(
+            bucket=settings.storage_bucket,
+            allowed_buckets=settings.allowed_buckets,
+            tenant_prefix=settings.tenant_prefix,
+        )
+
+    @cached_property
+    def storage(self) -> Storage:
+        """The user's storage that the environment names."""
+        from runs.adapters.storage import S3Storage
+
+        return S3Storage(self._storage_client)
 
     def conductor(self, url: str) -> Conductor:
         """Conductor at this address."""
@@ -218,6 +299,14 @@ class Wiring:
 
     def aws(self, service: str) -> Any:
         """AWS's client of this name: short time-outs, for the next sweep is the retry."""
+        return self._client(service, self.aws_endpoint())
+
+    def _client(
+        self,
+        service: str,
+        place: Mapping[str, str | None],
+        options: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Any:
         if service not in self._clients:
             import boto3  # 332 ms
             from botocore.config import Config
@@ -227,10 +316,26 @@ class Wiring:
                 read_timeout=4,
                 retries={"mode": "standard", "total_max_attempts": 2},
                 max_pool_connections=10,
+                **options,
             )
             make: Any = boto3.client  # noqa: TID251  # the one place
-            self._clients[service] = make(service, config=config, **self.aws_endpoint())
+            self._clients[service] = make(service, config=config, **place)
         return self._clients[service]
+
+    def _storage_client(self) -> Any:
+        """S3's client at the user's storage, which may be elsewhere than the other services.
+
+        On AWS a bucket is part of the host: else links lead to no bucket's region.
+        """
+        settings = self.api_settings
+        elsewhere = settings.storage_endpoint_url
+        place = {
+            "endpoint_url": elsewhere or None,
+            "aws_access_key_id": settings.storage_access_key_id or None,
+            "aws_secret_access_key": settings.storage_secret_access_key or None,
+        }
+        style = {"addressing_style": "path" if elsewhere else "virtual"}
+        return self._client("s3", place, {"signature_version": "s3v4", "s3": style})
 
     def aws_endpoint(self) -> dict[str, str]:
         """Where AWS is, if boto3 isn't to find out by itself."""
@@ -286,7 +391,7 @@ class Wiring:
     def _database(self) -> Any:
         from runs.adapters.postgres import Database
 
-        settings = Settings.from_environment(self._environment)
+        settings = DatabaseSettings.from_environment(self._environment)
         url = partial(self._secret_url, settings.database_secret_arn)
         return Database(
             (lambda: settings.database_url) if settings.database_url else url,

@@ -1,4 +1,4 @@
-"""The stack on one machine: `python -m infra.local run|up|down|status|logs`."""
+"""The stack on one machine: `python -m infra.local run|up|down|status|logs|token`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 from infra.local.layout import Layout
@@ -40,6 +41,16 @@ def main() -> int:
             from infra.local.report import status  # noqa: PLC0415
 
             return status(layout)
+        case "token":
+            from infra.local.issuer import print_token  # noqa: PLC0415
+
+            return print_token(
+                layout,
+                tenant=verb.tenant,
+                scopes=verb.scopes.split(),
+                subject=verb.subject,
+                lifetime=timedelta(hours=verb.hours),
+            )
         case _:
             from infra.local.logs import follow  # noqa: PLC0415
 
@@ -56,6 +67,16 @@ def _arguments() -> argparse.Namespace:
     verbs.add_parser("status", help="show what runs, where, and how much memory it takes")
     logs = verbs.add_parser("logs", help="follow the logs")
     logs.add_argument("part", nargs="?", help="of this part only")
+    token = verbs.add_parser("token", help="print a token for the API")
+    token.add_argument("--tenant", default="default", metavar="NAME", help="whose runs it is for")
+    token.add_argument(
+        "--scopes",
+        default="runs:read runs:write pipelines:write admin",
+        metavar="WORDS",
+        help="what it allows, separated by spaces (all)",
+    )
+    token.add_argument("--subject", default="local", metavar="NAME", help="who is to be named")
+    token.add_argument("--hours", type=float, default=12, help="how long it is valid (12)")
     return parser.parse_args()
 
 

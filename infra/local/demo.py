@@ -234,8 +234,8 @@ class Demo:
             self.console.print("[bold red]Not all of it worked:[/] see above, and make logs")
         self.console.print("\nThe stack is still up. To look further:")
         for line in (
-            f"curl {api}/pipeline-run/{batch['id']}",
-            f"curl {api}/pipeline-run/{batch['id']}/events",
+            f"{api}/docs   in a browser: the API, to read and to try",
+            f'curl -H "Authorization: Bearer $(make -s token)" {api}/pipeline-run/{batch["id"]}',
             "make run INPUT=folder   your own files",
             "make status             what runs where",
             "make logs               what it says",
@@ -251,7 +251,12 @@ class Demo:
 
     @cached_property
     def _api(self) -> httpx.Client:
-        return httpx.Client(base_url=self.stack["api_url"], timeout=40, trust_env=False)
+        return httpx.Client(
+            base_url=self.stack["api_url"],
+            headers={"Authorization": f"Bearer {self.stack['api_token']}"},
+            timeout=40,
+            trust_env=False,
+        )
 
     @cached_property
     def _s3(self) -> Any:

@@ -31,7 +31,7 @@ def main() -> None:
         compile_lock(f"locks/{group}.txt", "pyproject.toml", "--group", group, "-c", runtime)
     for group in ("stack", "workbench"):
         compile_lock(f"locks/{group}.txt", "--group", group, "-c", runtime)
-    for group in ("localstack", "sam"):
+    for group in ("audit", "localstack", "sam"):
         compile_lock(f"locks/{group}.txt", "--group", group)
     print(f"Locks below {LOCKS.name}/ and {runtime} are up to date.")
 

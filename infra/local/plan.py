@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from infra.local.conductor_server import ConductorServer
 from infra.local.external import External
-from infra.local.keys import keys_of
+from infra.local.keys import Keys, Login, keys_of
 from infra.local.parts.conductor import Conductor
 from infra.local.parts.keeper import Keeper
 from infra.local.parts.localstack import LocalStack
@@ -40,6 +40,8 @@ class Plan:
     storage_server: Storage | None
     workbench: Workbench | None
     storage: StorageAccess
+    api_login: Login
+    poller_login: Login
 
     @property
     def own(self) -> list[Part]:
@@ -49,7 +51,7 @@ class Plan:
 
     @property
     def database_url(self) -> str:
-        """For SQLAlchemy; holds the password."""
+        """The owner's, for SQLAlchemy; holds the password."""
         return self.postgres.url if self.postgres else self.external.urls["postgres"]
 
     @property
@@ -103,6 +105,7 @@ def plan_on(
             environment=environment,
             port=ports["postgres"],
             password=keys.postgres_password,
+            owner_password=keys.migrator_password,
         )
     if "conductor" in ports:
         conductor = Conductor(
@@ -126,4 +129,10 @@ def plan_on(
         storage_server=storage_server,
         workbench=workbench,
         storage=storage,
+        api_login=_login("api", keys.api_database_password, keys),
+        poller_login=_login("poller", keys.poller_database_password, keys),
     )
+
+
+def _login(role: str, password: str, keys: Keys) -> Login:
+    return Login(user=f"{role}_{keys.clone_id}", password=password, role=role)

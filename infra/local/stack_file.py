@@ -16,6 +16,7 @@ class Stack:
     """A stack that is up; its fields are the file's keys.
 
     Attributes:
+        api_token: Opens the API for the tenant `default`, for a month.
         storage_path: The bucket's folder; None for an external storage.
         workbench_journal_path: Where our Workbench notes each call; None for an external one.
         external_parts: Those that were given in place of ours.
@@ -23,6 +24,7 @@ class Stack:
     """
 
     api_url: str
+    api_token: str
     database_url: str
     conductor_url: str
     workbench_url: str

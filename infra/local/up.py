@@ -7,11 +7,13 @@ import signal
 import sys
 import time
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
 from infra.local.deployment import Cloud, Deployment, deploy, refuse_fallback, tick
 from infra.local.exclusive import exclusive, patiently
+from infra.local.issuer import issuer_of
 from infra.local.layout import FUNCTIONS, TEMPLATE
 from infra.local.parts.part import status_of
 from infra.local.parts.storage import BUCKET
@@ -47,6 +49,8 @@ HEALTH_SECONDS = 30
 """For the API's first answer: its function starts with it."""
 INTERRUPTED = 130
 POLL_INTERVAL_SECONDS = "30"
+TOKEN_LIFETIME = timedelta(days=30)
+"""Of the one in stack.json, which every `up` renews."""
 LABELS = {"migrate": "postgres", "register": "conductor", "deploy": "deployment"}
 """Which line of the display a step writes to."""
 LOGS = {"migrate": "postgres", "register": "conductor", "workbench": "workbench"}
@@ -178,10 +182,17 @@ class _Rising:
         progress.done(part.name, "ready" if new else "was ready")
 
     def _migrate(self, plan: Plan, progress: Progress) -> None:
+        from infra.local.logins import hand_over, make_logins  # noqa: PLC0415 - the same
         from infra.migrate import migrate  # noqa: PLC0415 - takes 400 ms to load
 
         progress.doing("postgres", "migrating")
-        migrate(plan.database_url)
+        if plan.postgres:
+            hand_over(plan.postgres.superuser_url, plan.postgres.url)
+        try:
+            migrate(plan.database_url)
+        except PermissionError as error:
+            raise StackTrouble(str(error)) from error
+        make_logins(plan.database_url, (plan.api_login, plan.poller_login))
         progress.done("postgres", "ready, migrated")
 
     def _register(self, plan: Plan, progress: Progress) -> None:
@@ -193,13 +204,20 @@ class _Rising:
 
     def _deploy(self, plan: Plan, progress: Progress) -> None:
         template = load_template(TEMPLATE)
+        issuer = issuer_of(self.layout)
         ours = {
             "Stage": "local",
-            "DatabaseUrl": plan.database_url,
+            "ApiDatabaseUrl": plan.api_login.url(plan.database_url),
+            "PollerDatabaseUrl": plan.poller_login.url(plan.database_url),
             "ConductorUrl": plan.conductor_url,
             "WorkbenchApiUrl": plan.workbench_url,
             "StorageBucket": plan.storage.bucket,
             "StorageEndpointUrl": plan.storage.endpoint_url,
+            "StorageAccessKeyId": plan.storage.access_key_id,
+            "StorageSecretAccessKey": plan.storage.secret_access_key,
+            "OidcIssuer": issuer.issuer,
+            "OidcAudience": issuer.audience,
+            "OidcJwksUrl": issuer.jwks_url,
             "ApiBaseUrl": api_url(plan.localstack.url, custom_api_id(template)),
         }
         progress.doing("deployment", "deploying")
@@ -239,6 +257,7 @@ class _Rising:
         interval = self.environment.get("POLL_INTERVAL_SECONDS") or POLL_INTERVAL_SECONDS
         return Stack(
             api_url=self._api_url(plan),
+            api_token=issuer_of(self.layout).token(lifetime=TOKEN_LIFETIME),
             database_url=plan.database_url,
             conductor_url=plan.conductor_url,
             workbench_url=plan.workbench_url,

@@ -18,6 +18,7 @@ from failpoints import (
     begin_function,
     run_function,
 )
+from token_maker import issuer_of_tests
 from wired import ENVIRONMENT
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def environment(database_url: sa.URL) -> Mapping[str, str]:
     """A real database, and nobody else."""
     return {
         **ENVIRONMENT,
+        **issuer_of_tests(),
         "DATABASE_URL": database_url.render_as_string(hide_password=False),
         "AWS_ENDPOINT_URL": f"http://{NOWHERE}",
         "CONDUCTOR_URL": f"http://{NOWHERE}",

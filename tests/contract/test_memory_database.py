@@ -345,7 +345,7 @@ class Twins(RuleBasedStateMachine):
             }
             breaker = astuple(store.breakers.breaker(WORKBENCH))
             known = [moment is not None for moment in breaker]
-            return [self.shape(number, run) for run in page], strays, known
+            return [self.shape(number, run) for run in page.runs], strays, known
 
         self.agree(call)
 

@@ -230,7 +230,7 @@ def test_p7_the_same_key_and_body_are_the_same_run_as_it_is_now(
 
     assert again == Recorded(run=now, replayed=True, events=())
     page = store.runs.page(RunFilter(), tenant_id=TENANT, page_size=9, before=None)
-    assert [run.id for run in page] == [first.id]
+    assert [run.id for run in page.runs] == [first.id]
 
 
 def test_p7_f14_the_same_key_with_another_body_writes_nothing(
@@ -243,7 +243,7 @@ def test_p7_f14_the_same_key_with_another_body_writes_nothing(
 
     assert refused.value.run_id == first.id
     page = store.runs.page(RunFilter(), tenant_id=TENANT, page_size=9, before=None)
-    assert [run.id for run in page] == [first.id]
+    assert [run.id for run in page.runs] == [first.id]
 
 
 def test_f14_a_key_is_its_tenants_and_its_routes_own(store: Store, pipeline: Pipeline) -> None:
@@ -301,13 +301,16 @@ def test_p27_p29_pages_give_every_run_of_the_tenant_once_newest_first(
 
     seen: list[int] = []
     before: int | None = None
-    while page := store.runs.page(RunFilter(), tenant_id=TENANT, page_size=3, before=before):
-        seen += [run.id for run in page]
-        before = seen[-1]
+    while True:
+        page = store.runs.page(RunFilter(), tenant_id=TENANT, page_size=3, before=before)
+        seen += [run.id for run in page.runs]
         record(store, pipeline)  # What is inserted meanwhile changes nothing.
+        before = page.before
+        if before is None:
+            break
 
     assert seen == sorted((run.id for run in runs), reverse=True)
-    [theirs] = store.runs.page(RunFilter(), tenant_id="other", page_size=9, before=None)
+    [theirs] = store.runs.page(RunFilter(), tenant_id="other", page_size=9, before=None).runs
     assert theirs == foreign
 
 
@@ -318,7 +321,7 @@ def test_a_page_may_hold_one_pipeline_or_one_status(store: Store, pipeline: Pipe
 
     def page(**where: Any) -> list[int]:
         found = store.runs.page(RunFilter(**where), tenant_id=TENANT, page_size=9, before=None)
-        return [run.id for run in found]
+        return [run.id for run in found.runs]
 
     assert page(pipeline_id=pipeline.id) == [failed.id, mine.id]
     assert page(status=S.CREATED) == [theirs.id, mine.id]
@@ -328,7 +331,7 @@ def test_a_page_may_hold_one_pipeline_or_one_status(store: Store, pipeline: Pipe
 
 def test_p26_a_page_and_a_look_show_the_same(store: Store, submitted: PipelineRun) -> None:
     store.runs.observe([Finding(run_id=submitted.id, upstream_status="QUEUED")])
-    [paged] = store.runs.page(RunFilter(), tenant_id=TENANT, page_size=9, before=None)
+    [paged] = store.runs.page(RunFilter(), tenant_id=TENANT, page_size=9, before=None).runs
     seen = read(store, submitted)
     assert replace(paged, observation=Observation()) == replace(seen, observation=Observation())
     assert paged.observation.last_checked_at == seen.observation.last_checked_at

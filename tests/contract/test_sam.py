@@ -19,8 +19,9 @@ import pytest
 from infra.local.deployment import Cloud
 from infra.local.down import down
 from infra.local.environments import ROOT, ensure, python_of
-from infra.local.keys import keys_of
+from infra.local.keys import Login, keys_of
 from infra.local.layout import FUNCTIONS, TEMPLATE, Layout
+from infra.local.logins import make_logins
 from infra.local.parts.localstack import ACCESS_KEY_ID, SECRET_ACCESS_KEY, LocalStack
 from infra.local.parts.postgres import DATABASE, OWNER, Postgres
 from infra.local.ports import LOOPBACK
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.prove
 
 REGION = "eu-west-2"
+PASSWORD = "righthorse"  # noqa: S105 - of database users that live for these tests
 LARGEST_ARTIFACT_MEGABYTES = 100
 """Lambda takes 262 MB unzipped; ours is to stay far from it."""
 FUNCTIONS_BUILT = ("ApiFunction", "CheckFunction", "HuntFunction", "RelayFunction", "TickFunction")
@@ -70,7 +72,7 @@ class Deployed:
             host=LOOPBACK,
             port=self.database.port,
             database=DATABASE,
-            password=self.database.password,
+            password=self.database.owner_password,
         )
         with closing(connection):
             cursor = connection.cursor()
@@ -133,10 +135,19 @@ def conductor() -> Iterator[Registered]:
 def deployed(layout: Layout, conductor: Registered) -> Deployed:
     """A deployment to an empty LocalStack and an empty database."""
     localstack = LocalStack(layout=layout, environment=os.environ, port=free_port(), region=REGION)
-    password = keys_of(layout).postgres_password
-    postgres = Postgres(layout=layout, environment=os.environ, port=free_port(), password=password)
+    keys = keys_of(layout)
+    postgres = Postgres(
+        layout=layout,
+        environment=os.environ,
+        port=free_port(),
+        password=keys.postgres_password,
+        owner_password=keys.migrator_password,
+    )
     for part in (localstack, postgres):
         bring_up(part, layout, Halt(), lambda _: None)
+    logins = [
+        Login(user=f"{role}_of_tests", password=PASSWORD, role=role) for role in ("api", "poller")
+    ]
     environment = {
         "PIPELINE_RUNS_LOCAL": str(layout.state),
         "AWS_ENDPOINT_URL": localstack.url,
@@ -144,6 +155,8 @@ def deployed(layout: Layout, conductor: Registered) -> Deployed:
         "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
         "AWS_REGION": REGION,
         "DATABASE_URL": postgres.url,
+        "API_DATABASE_URL": logins[0].url(postgres.url),
+        "POLLER_DATABASE_URL": logins[1].url(postgres.url),
         "CONDUCTOR_URL": conductor.url,
         "WORKBENCH_API_URL": f"http://{LOOPBACK}:1",
         "STORAGE_BUCKET": "user-data",
@@ -152,6 +165,7 @@ def deployed(layout: Layout, conductor: Registered) -> Deployed:
     }
     done = deploy(environment)
     assert done.returncode == 0, done.stdout
+    make_logins(postgres.url, logins)
     return Deployed(
         said=done.stdout,
         work=layout.state / "deploy",
@@ -265,7 +279,7 @@ def test_a_deployed_function_works_from_its_artifact(deployed: Deployed) -> None
 
 def test_parameters_lie_where_their_owner_alone_reads_them(deployed: Deployed) -> None:
     parameters = deployed.work / "parameters.yaml"
-    assert deployed.database.password in parameters.read_text()
+    assert PASSWORD in parameters.read_text()
     assert parameters.stat().st_mode & 0o077 == 0
     assert deployed.database.password not in deployed.said
 

@@ -444,7 +444,13 @@ def test_one_command_waits_for_the_other(layout: Layout) -> None:
 
 @pytest.fixture
 def postgres(layout: Layout) -> Postgres:
-    return Postgres(layout=layout, environment=os.environ, port=free_port(), password=PASSWORD)
+    return Postgres(
+        layout=layout,
+        environment=os.environ,
+        port=free_port(),
+        password="another horse",  # noqa: S106 - the same
+        owner_password=PASSWORD,
+    )
 
 
 def connect(postgres: Postgres, password: str | None = None) -> Any:
@@ -454,7 +460,7 @@ def connect(postgres: Postgres, password: str | None = None) -> Any:
         host=parts.hostname,
         port=parts.port,
         database=parts.path[1:],
-        password=password or postgres.password,
+        password=password or postgres.owner_password,
     )
 
 

@@ -7,10 +7,9 @@ from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 
-from local_stack import fresh_local_stack
+from local_stack import api_of, fresh_local_stack
 from scripted_workbench import ScriptedWorkbench
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def stack(workbench: ScriptedWorkbench) -> Iterator[Stack]:
 def test_p14_an_active_run_is_asked_about_every_thirty_seconds(
     stack: Stack, workbench: ScriptedWorkbench, others: int
 ) -> None:
-    with httpx.Client(base_url=stack.api_url, timeout=40, trust_env=False) as api:
+    with api_of(stack) as api:
         pipeline = {
             "name": f"{others}",
             "mode": "BATCH",

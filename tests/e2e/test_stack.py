@@ -20,7 +20,9 @@ import psutil
 import pytest
 
 from infra.local.environments import CACHE, ROOT
+from infra.local.keys import keys_of
 from infra.local.layout import Layout
+from infra.local.parts.postgres import OWNER, SUPERUSER
 from infra.local.processes import family, living, marked, read_records
 from infra.local.stack_file import Stack, read_stack
 from local_stack import LocalStack, fresh_local_stack
@@ -48,11 +50,11 @@ def processes_of(local_stack: LocalStack) -> list[psutil.Process]:
     return list({*marked(local_stack.layout.marker), *(m for r in roots for m in family(r))})
 
 
-def call(method: str, url: str, body: Any = None) -> Any:
+def call(method: str, url: str, body: Any = None, *, token: str = "") -> Any:
     request = urllib.request.Request(
         url,
         None if body is None else json.dumps(body).encode(),
-        {"Content-Type": "application/json"},
+        {"Content-Type": "application/json", "Authorization": f"Bearer {token}"},
         method=method,
     )
     with urllib.request.urlopen(request, timeout=HTTP_SECONDS) as answer:
@@ -180,7 +182,9 @@ def test_runs_and_files_outlive_down_and_up_and_no_process_does(own_stack: Local
     assert own_stack.run("status").returncode == 1
     again = own_stack.up()
     assert addresses(again) == addresses(stack)
-    assert call("GET", f"{again.api_url}/pipeline/{pipeline['id']}") == pipeline
+    assert (
+        call("GET", f"{again.api_url}/pipeline/{pipeline['id']}", token=again.api_token) == pipeline
+    )
     assert kept.read_text() == "kept"
 
 
@@ -194,8 +198,10 @@ def test_down_ends_parts_that_hang(own_stack: LocalStack) -> None:
     assert [process for process in processes if living(process.pid) == process] == []
 
 
-def test_given_parts_are_used_in_place_of_ours(own_stack: LocalStack, stack: Stack) -> None:
-    database = make_database(stack.database_url)
+def test_given_parts_are_used_in_place_of_ours(
+    own_stack: LocalStack, local_stack: LocalStack, stack: Stack
+) -> None:
+    database = make_database(local_stack.layout, stack.database_url)
     given = own_stack.up(
         DATABASE_URL=database,
         CONDUCTOR_URL=stack.conductor_url,
@@ -210,7 +216,7 @@ def test_given_parts_are_used_in_place_of_ours(own_stack: LocalStack, stack: Sta
     # Ours aren't needed any more.
     assert [record.part for record in read_records(own_stack.layout)] == ["keeper", "localstack"]
     # The schema was made there too.
-    assert call("GET", f"{given.api_url}/pipeline")["items"] == []
+    assert call("GET", f"{given.api_url}/pipeline", token=given.api_token)["items"] == []
     assert own_stack.run("status").returncode == 0
 
 
@@ -265,17 +271,16 @@ def test_two_clones_run_side_by_side_one_of_them_in_a_closed_folder(
     assert own_stack.run("status").returncode == 0
 
 
-def make_database(beside: str) -> str:
-    """The address of a new database on the same server."""
+def make_database(server: Layout, beside: str) -> str:
+    """The address of a new database on the same server, of the same owner."""
     parts = urlsplit(beside)
+    password = keys_of(server).postgres_password
     with closing(
-        pg8000.dbapi.connect(
-            parts.username, host=parts.hostname, port=parts.port, password=parts.password
-        )
+        pg8000.dbapi.connect(SUPERUSER, host=parts.hostname, port=parts.port, password=password)
     ) as connection:
         connection.autocommit = True
         connection.cursor().execute("DROP DATABASE IF EXISTS given WITH (FORCE)")
-        connection.cursor().execute("CREATE DATABASE given")
+        connection.cursor().execute(f"CREATE DATABASE given OWNER {OWNER}")
     return parts._replace(path="/given").geturl()
 
 

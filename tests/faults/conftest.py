@@ -9,7 +9,7 @@ import pytest
 
 from fault_bench import Bench, Queues
 from fault_proxy import FaultProxy
-from runs_stores import PostgresStore
+from runs_stores import FUNCTIONS, PostgresStore
 from scripted_workbench import ScriptedWorkbench
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ def bench(database_url: sa.URL, conductor_part: RealPart, aws_part: RealPart) ->
         store = stack.enter_context(closing(PostgresStore(database_url)))
         # Conductor outlives a test, run ids begin anew: what it knows must not be taken for ours.
         store.execute("UPDATE installation SET namespace = gen_random_uuid()")
-        database = database_url.render_as_string(hide_password=False)
+        functions = database_url.set(username=FUNCTIONS, password=FUNCTIONS)
+        database = functions.render_as_string(hide_password=False)
         to_database, to_conductor, to_workbench, to_aws = (
             stack.enter_context(FaultProxy(url))
             for url in (database, conductor_part.url, workbench.url, aws_part.url)

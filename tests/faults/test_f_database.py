@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,10 +16,8 @@ from fault_bench import POLL_INTERVAL
 from fault_proxy import connecting, statement
 from function_process import Function, FunctionPool
 from infra.local.layout import Layout
-from infra.local.parts.postgres import Postgres
-from infra.migrate import migrate
 from mapping_runner import Outcome
-from real_parts import free_port, new_database, running
+from real_parts import migrated, new_database, superuser
 from runs.messages import CheckMessage
 from runs.status import PipelineRunStatus
 
@@ -53,21 +49,14 @@ LATEST: Final = POLL_INTERVAL + timedelta(seconds=15)
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPart]:
     """A server that no other tests use, for these kill it and change how it is set."""
     layout = Layout(tmp_path_factory.mktemp("mortal"))
-    part = Postgres(
-        layout=layout,
-        environment=os.environ,  # for a program that is started
-        port=free_port(),
-        password=secrets.token_hex(16),
-    )
-    with running(part, layout) as real:
-        migrate(part.url)
+    with migrated(layout) as real:
         yield real
 
 
 @pytest.fixture
 def database_url(server: RealPart) -> Iterator[sa.URL]:
     """The bench's database is on that server, and a new one for each test."""
-    with new_database(sa.make_url(server.url)) as url:
+    with new_database(superuser(server)) as url:
         yield url
 
 
@@ -264,9 +253,9 @@ def test_f34_p30_while_the_database_is_read_only_the_api_says_so_and_the_poller_
 def all_connections_taken(bench: Bench) -> Iterator[None]:
     """The functions' role may have one connection, and somebody else has it."""
     role = f"role_of_{bench.store.url.database}"
-    bench.store.execute(f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 1 PASSWORD 'p'")
-    for kind in ("TABLES", "SEQUENCES"):
-        bench.store.execute(f"GRANT ALL ON ALL {kind} IN SCHEMA public TO {role}")
+    bench.store.execute(
+        f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 1 PASSWORD 'p' IN ROLE api, poller"
+    )
 
     def as_role(url: str | sa.URL) -> sa.URL:
         return sa.make_url(url).set(username=role, password="p")  # noqa: S106  # on loopback

@@ -13,14 +13,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-import httpx
 import sqlalchemy as sa
 from rich.console import Console
 
 from chain import Chain
 from infra.verify.display import show
 from infra.verify.report import Demand
-from local_stack import fresh_local_stack
+from local_stack import api_of, fresh_local_stack
 from scripted_workbench import Answer, ScriptedWorkbench, html
 from soak.chaos import Killer, Meddler
 from soak.customers import LONG_STORIES, STORIES, WEIGHTS, Customer, Ledger
@@ -58,10 +57,7 @@ def main() -> int:
     with ScriptedWorkbench(life=["RUNNING"]) as workbench, fresh_local_stack("soak") as local:
         stack = local.up(WORKBENCH_API_URL=workbench.url)
         database = sa.create_engine(stack.database_url, poolclass=sa.NullPool)
-        limits = httpx.Limits(max_connections=None)
-        with httpx.Client(
-            base_url=stack.api_url, timeout=35, trust_env=False, limits=limits
-        ) as api:
+        with api_of(stack) as api:
             chain = Chain(workbench, api, database, local)
             soak = Soak(chain, arguments.seed, arguments.minutes, arguments.runs)
             complaints = soak.run()

@@ -519,7 +519,7 @@ def test_p32_a_run_has_seven_days_unless_it_says_otherwise(api: ApiClient) -> No
     assert api.post("/pipeline-run", WISH).json["timeout_seconds"] == WEEK_SECONDS
 
 
-@pytest.mark.parametrize("value", [59, 2_592_001, 0, -60, 60.5, "60", True, None, 10**400])
+@pytest.mark.parametrize("value", [59, 2_592_001, 0, -60, 60.5, "60", True, 10**400])
 def test_p13_p32_any_other_timeout_is_refused(api: ApiClient, world: World, value: object) -> None:
     answer = api.post("/pipeline-run", {**WISH, "timeout_seconds": value})
     assert answer.pointers() == ["/timeout_seconds"]
@@ -546,14 +546,14 @@ def test_p32_a_run_that_timed_out_says_so(api: ApiClient, world: World) -> None:
     assert [event["error"] for event in events] == [None, None, message]
 
 
-def test_p7_to_name_the_usual_timeout_is_the_same_request_as_to_leave_it_out(
+def test_p7_to_name_a_timeout_is_another_request_than_to_take_the_pipelines(
     api: ApiClient, world: World
 ) -> None:
     keyed = ApiClient(headers={"Idempotency-Key": "monday"})
     assert keyed.post("/pipeline-run", WISH).status == 201
-    again = keyed.post("/pipeline-run", {**WISH, "timeout_seconds": WEEK_SECONDS})
+    again = keyed.post("/pipeline-run", {**WISH, "timeout_seconds": None})
     assert (again.status, again.headers["Idempotent-Replayed"]) == (200, "true")
-    other = keyed.post("/pipeline-run", {**WISH, "timeout_seconds": 60})
+    other = keyed.post("/pipeline-run", {**WISH, "timeout_seconds": WEEK_SECONDS})
     other.problem(422, "idempotency_key_reused")
     assert len(world.database.runs) == 1
     assert api.get("/pipeline-run/1").json["timeout_seconds"] == WEEK_SECONDS
@@ -563,7 +563,6 @@ def test_p7_f44_a_key_of_before_there_were_timeouts_is_still_good() -> None:
     """Code that knew no time-outs made its fingerprint of what the request named."""
     before = hashlib.sha256(json.dumps(WISH, sort_keys=True).encode()).hexdigest()
     plain = PipelineRunRequest.model_validate(WISH)
-    named = PipelineRunRequest.model_validate(WISH | {"timeout_seconds": WEEK_SECONDS})
-    other = PipelineRunRequest.model_validate(WISH | {"timeout_seconds": WEEK_SECONDS - 1})
-    assert plain.fingerprint() == named.fingerprint() == before
+    other = PipelineRunRequest.model_validate(WISH | {"timeout_seconds": WEEK_SECONDS})
+    assert plain.fingerprint() == before
     assert other.fingerprint() != before

@@ -10,11 +10,12 @@ import pytest
 from api_client import ApiClient
 from fakes import World
 from runs.wiring import using
-from wired import WorldWiring
+from wired import ENVIRONMENT, WorldWiring
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+RUN = {"pipeline_id": 1, "input_path_prefix": "in", "output_path_prefix": "out"}
 WANTED = {"name": "nightly", "mode": "BATCH", "workflow_name": "batch_pipeline_workflow"}
 CHANGED = datetime(2026, 3, 1, 12, 1, 30, tzinfo=UTC)
 
@@ -49,6 +50,10 @@ def test_a_pipeline_is_recorded_and_answered_whole(api: ApiClient) -> None:
         "mode": "BATCH",
         "workflow_name": "batch_pipeline_workflow",
         "workflow_version": None,
+        "enabled": True,
+        "disabled_reason": None,
+        "max_active_runs": None,
+        "timeout_seconds": None,
         "created_at": "2026-03-01T12:00:00Z",
         "updated_at": "2026-03-01T12:00:00Z",
     }
@@ -216,3 +221,78 @@ def test_a_run_keeps_the_workflow_that_its_pipeline_had(api: ApiClient, world: W
     assert world.run(1).workflow_version == 1
     api.post("/pipeline-run", wish)
     assert world.run(2).workflow_version == 2
+
+
+# -- as people run them ---------------------------------------------------------------------------
+
+
+def test_a_disabled_pipeline_takes_no_runs_and_says_why(api: ApiClient, world: World) -> None:
+    api.post("/pipeline", WANTED)
+    off = api.patch("/pipeline/1", {"enabled": False, "disabled_reason": "moving house"})
+    assert (off.json["enabled"], off.json["disabled_reason"]) == (False, "moving house")
+    problem = api.post("/pipeline-run", RUN).problem(409, "pipeline_disabled")
+    assert "moving house" in problem["detail"]
+    assert not world.database.runs
+
+
+def test_a_pipeline_that_is_enabled_again_has_no_reason_any_more(api: ApiClient) -> None:
+    api.post("/pipeline", wanted(enabled=False, disabled_reason="moving house"))
+    on = api.patch("/pipeline/1", {"enabled": True})
+    assert (on.json["enabled"], on.json["disabled_reason"]) == (True, None)
+    assert api.post("/pipeline-run", RUN).status == 201
+
+
+def test_a_full_pipeline_says_when_to_come_again(api: ApiClient, world: World) -> None:
+    api.post("/pipeline", wanted(max_active_runs=1))
+    assert api.post("/pipeline-run", RUN).status == 201
+    answer = api.post("/pipeline-run", RUN)
+    problem = answer.problem(429, "pipeline_full")
+    assert "1 active runs" in problem["detail"]
+    assert answer.headers["Retry-After"] == "30"
+    assert len(world.database.runs) == 1
+
+
+def test_p7_a_replay_is_answered_though_its_pipeline_is_full_and_disabled(api: ApiClient) -> None:
+    api.post("/pipeline", wanted(max_active_runs=1))
+    first = api.post("/pipeline-run", RUN, Idempotency_Key="k")
+    api.patch("/pipeline/1", {"enabled": False})
+    again = api.post("/pipeline-run", RUN, Idempotency_Key="k")
+    assert (again.status, again.json["id"]) == (200, first.json["id"])
+
+
+def test_a_run_takes_its_pipelines_timeout_unless_it_names_one(api: ApiClient) -> None:
+    api.post("/pipeline", wanted(timeout_seconds=600))
+    assert api.post("/pipeline-run", RUN).json["timeout_seconds"] == 600
+    assert api.post("/pipeline-run", {**RUN, "timeout_seconds": 60}).json["timeout_seconds"] == 60
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("enabled", "true"),
+        ("enabled", 1),
+        ("enabled", None),
+        ("max_active_runs", 0),
+        ("max_active_runs", "3"),
+        ("max_active_runs", 1_000_001),
+        ("timeout_seconds", 59),
+        ("disabled_reason", "x" * 501),
+    ],
+)
+def test_what_a_pipeline_may_not_be_is_told_by_pointers(
+    api: ApiClient, field: str, value: object
+) -> None:
+    assert api.post("/pipeline", wanted(**{field: value})).pointers() == [f"/{field}"]
+    api.post("/pipeline", WANTED)
+    assert api.patch("/pipeline/1", {field: value}).pointers() == [f"/{field}"]
+
+
+def test_a_tenant_has_a_limit_of_its_own() -> None:
+    world = World()
+    world.pipeline()
+    with using(WorldWiring(world, {**ENVIRONMENT, "MAX_ACTIVE_RUNS_PER_TENANT": "1"})):
+        api = ApiClient()
+        assert api.post("/pipeline-run", RUN).status == 201
+        answer = api.post("/pipeline-run", RUN)
+    assert answer.problem(429, "tenant_full")
+    assert answer.headers["Retry-After"] == "30"

@@ -10,8 +10,10 @@ from chalice.test import Client
 
 from api.app import app
 from api_client import REQUEST_ID, Answer, ApiClient
-from fakes import World
+from api_contract import the_document
+from fakes import WORKBENCH_URL, World
 from runs.errors import DatabaseUnavailable, IllegalTransition
+from runs.ports import Breaker
 from runs.status import PipelineRunStatus
 from runs.wiring import using
 from wired import ENVIRONMENT, Invocation, Log, WorldWiring, logged
@@ -223,12 +225,50 @@ def test_s16_no_prefix_and_no_parameter_is_logged(api: ApiClient, world: World, 
 
 def test_the_app_works_behind_chalices_own_gateway(world: World) -> None:
     del world
-    headers = {"Content-Type": "application/json"}
+    token = {"Authorization": "Bearer default"}
+    headers = {"Content-Type": "application/json", **token}
     with Client(app) as client:
         made = client.http.post("/pipeline-run", headers=headers, body=json.dumps(WISH).encode())
         assert made.status_code == 201
         assert made.headers["Location"] == "/pipeline-run/1"
-        read = client.http.get("/pipeline-run/1")
+        read = client.http.get("/pipeline-run/1", headers=token)
         assert read.json_body == made.json_body
-        missing = client.http.get("/pipeline-run/2")
+        missing = client.http.get("/pipeline-run/2", headers=token)
         assert (missing.status_code, missing.json_body["detail"]) == (404, "Pipeline run not found")
+
+
+# -- service-info ---------------------------------------------------------------------------------
+
+
+def test_the_service_tells_of_itself_and_of_the_callers_runs(api: ApiClient) -> None:
+    api.post("/pipeline-run", WISH)
+    told = api.get("/service-info").json
+    assert told["service"] == "pipeline-runs"
+    assert told["version"] == the_document()["info"]["version"]
+    assert told["stage"] == "test"
+    assert told["limits"] == {
+        "body_bytes": 65_536,
+        "parameters_bytes": 32_768,
+        "tags": 50,
+        "page_size": 200,
+        "wait_seconds": 20,
+        "active_runs": None,
+    }
+    assert told["runs"]["active"] == {"CREATED": 0, "RUNNING": 0, "SUBMITTED": 1}
+    ended = {"CANCELLED": 0, "COMPLETED": 0, "FAILED": 0}
+    assert told["runs"]["ended_within_24_hours"] == ended
+    assert told["poller"] == {"poll_interval_seconds": 30, "last_sweep_at": None}
+    assert told["workbench"] == {"breaker": "CLOSED", "breaker_opened_at": None}
+
+
+def test_an_open_breaker_is_told(api: ApiClient, world: World) -> None:
+    opened = world.time.now
+    world.database.breakers[WORKBENCH_URL] = Breaker(opened_at=opened)
+    told = api.get("/service-info").json["workbench"]
+    assert told == {"breaker": "OPEN", "breaker_opened_at": "2026-03-01T12:00:00Z"}
+
+
+def test_p29_other_tenants_runs_are_not_counted(api: ApiClient) -> None:
+    api.post("/pipeline-run", WISH)
+    told = ApiClient(bearer="stranger").get("/service-info").json["runs"]
+    assert sum(told["active"].values()) == 0

@@ -151,6 +151,8 @@ def test_a_submitted_run_is_answered_with_every_field(api: ApiClient, world: Wor
             "self": "/Prod/pipeline-run/1",
             "events": "/Prod/pipeline-run/1/events",
             "pipeline": "/Prod/pipeline/1",
+            "outputs": "/Prod/pipeline-run/1/outputs",
+            "report": "/Prod/pipeline-run/1/report",
             "cancel": "/Prod/pipeline-run/1/cancel",
         },
     }
@@ -542,7 +544,6 @@ def test_an_unknown_pipeline_is_not_found_and_nothing_is_written(
         ({"timeout_seconds": 59}, ["/timeout_seconds"]),
         ({"timeout_seconds": 2_592_001}, ["/timeout_seconds"]),
         ({"timeout_seconds": 60.0}, ["/timeout_seconds"]),
-        ({"timeout_seconds": None}, ["/timeout_seconds"]),
         ({"status": "COMPLETED"}, ["/status"]),
         ({"workbench_job_id": "job-9"}, ["/workbench_job_id"]),
         ({"tenant_id": "other"}, ["/tenant_id"]),

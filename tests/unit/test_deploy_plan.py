@@ -14,8 +14,11 @@ COMPLETE = {
     "CONDUCTOR_URL": "http://conductor.test",
     "WORKBENCH_API_URL": "http://workbench.test",
     "STORAGE_BUCKET": "user-data",
+    "OIDC_ISSUER": "https://issuer.test",
+    "OIDC_JWKS_URL": "https://issuer.test/jwks",
     "DATABASE_URL": OWNER,
-    "DATABASE_SECRET_ARN": "arn:aws:secretsmanager:eu-west-2:000000000000:secret:db",
+    "API_DATABASE_SECRET_ARN": "arn:aws:secretsmanager:eu-west-2:000000000000:secret:api",
+    "POLLER_DATABASE_SECRET_ARN": "arn:aws:secretsmanager:eu-west-2:000000000000:secret:poller",
     "AWS_REGION": "eu-west-2",
 }
 
@@ -41,7 +44,10 @@ def test_parameters_come_from_the_variables_of_their_names() -> None:
         "ConductorUrl": "http://conductor.test",
         "WorkbenchApiUrl": "http://workbench.test",
         "StorageBucket": "user-data",
-        "DatabaseSecretArn": COMPLETE["DATABASE_SECRET_ARN"],
+        "OidcIssuer": "https://issuer.test",
+        "OidcJwksUrl": "https://issuer.test/jwks",
+        "ApiDatabaseSecretArn": COMPLETE["API_DATABASE_SECRET_ARN"],
+        "PollerDatabaseSecretArn": COMPLETE["POLLER_DATABASE_SECRET_ARN"],
         "PollIntervalSeconds": "60",
         "VpcSubnetIds": "a,b",
         "VpcSecurityGroupIds": "c",
@@ -50,31 +56,35 @@ def test_parameters_come_from_the_variables_of_their_names() -> None:
     assert plan.steps == ["migrate", "functions", "workflows"]
 
 
-def test_s12_the_owners_url_is_for_migrating_alone_when_there_is_a_secret() -> None:
+def test_s12_the_owners_url_is_for_migrating_alone() -> None:
     plan = make_plan(COMPLETE, LOADED, region="", skip=())
     assert plan.database_url == OWNER
-    assert "DatabaseUrl" not in plan.parameters
+    assert OWNER not in plan.parameters.values()
 
 
-def test_without_a_secret_the_functions_get_it_too() -> None:
-    plan = make_plan(without("DATABASE_SECRET_ARN"), LOADED, region="", skip=())
-    assert plan.parameters["DatabaseUrl"] == OWNER
+def test_without_a_secret_a_function_gets_an_address_of_its_own() -> None:
+    theirs = "postgresql+pg8000://poller:pw@db.test/runs"
+    given = without("POLLER_DATABASE_SECRET_ARN") | {"POLLER_DATABASE_URL": theirs}
+    plan = make_plan(given, LOADED, region="", skip=())
+    assert plan.parameters["PollerDatabaseUrl"] == theirs
+    assert "ApiDatabaseUrl" not in plan.parameters
 
 
 def test_everything_that_is_missing_is_named_at_once() -> None:
     assert missing({}) == [
+        "OIDC_ISSUER",
+        "OIDC_JWKS_URL",
         "CONDUCTOR_URL",
         "WORKBENCH_API_URL",
         "STORAGE_BUCKET",
-        "DATABASE_SECRET_ARN",
+        "API_DATABASE_SECRET_ARN",
+        "POLLER_DATABASE_SECRET_ARN",
         "DATABASE_URL",
         "AWS_REGION",
     ]
 
 
-@pytest.mark.parametrize(
-    "name", ["CONDUCTOR_URL", "WORKBENCH_API_URL", "STORAGE_BUCKET", "DATABASE_URL", "AWS_REGION"]
-)
+@pytest.mark.parametrize("name", sorted(COMPLETE.keys()))
 def test_one_that_is_missing_is_named_alone(name: str) -> None:
     assert missing(without(name)) == [name]
     assert missing(COMPLETE | {name: ""}) == [name]

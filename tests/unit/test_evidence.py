@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mutants import MUTANTS
+from mutants import MUTANTS, Mutant
 
 ROOT = Path(__file__).parents[2]
 DOC = (ROOT / "docs" / "properties.md").read_text()
@@ -54,3 +54,9 @@ def test_every_fault_has_a_test_that_carries_it(number: int) -> None:
 
 def test_every_test_that_the_document_names_is_there() -> None:
     assert set(re.findall(r"`(test_\w+)`", DOC)) <= NAMES
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_what_a_mutant_takes_away_is_there(mutant: Mutant) -> None:
+    assert mutant.old in (ROOT / mutant.file).read_text()
+    assert all((ROOT / test).exists() for test in mutant.tests)

@@ -11,11 +11,12 @@ from runs.settings import (
     POLL_INTERVALS_SECONDS,
     ApiSettings,
     CheckSettings,
+    DatabaseSettings,
     HuntSettings,
     RelaySettings,
-    Settings,
     SettingsInvalid,
     TickSettings,
+    TokenSettings,
 )
 from runs.submission import SUBMIT_LEASE
 
@@ -52,11 +53,11 @@ def test_a_variable_is_a_fields_name_in_capitals() -> None:
 
 def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql+pg8000://u:p@h/d")
-    assert Settings.from_environment().database_url == "postgresql+pg8000://u:p@h/d"
+    assert DatabaseSettings.from_environment().database_url == "postgresql+pg8000://u:p@h/d"
 
 
 def test_an_empty_variable_counts_as_not_set() -> None:
-    assert Settings.from_environment(DATABASE | {"STAGE": ""}).stage == "local"
+    assert DatabaseSettings.from_environment(DATABASE | {"STAGE": ""}).stage == "local"
     with pytest.raises(SettingsInvalid, match="EVENT_BUS_NAME must be set"):
         RelaySettings.from_environment(DATABASE | {"EVENT_BUS_NAME": ""})
 
@@ -69,26 +70,26 @@ def test_every_missing_variable_is_named_at_once() -> None:
 
 
 def test_the_database_is_named_by_its_url_or_its_secret() -> None:
-    assert Settings.from_environment({"DATABASE_SECRET_ARN": "arn:x"}).database_url == ""
+    assert DatabaseSettings.from_environment({"DATABASE_SECRET_ARN": "arn:x"}).database_url == ""
     with pytest.raises(SettingsInvalid, match="DATABASE_URL or DATABASE_SECRET_ARN"):
-        Settings.from_environment({})
+        DatabaseSettings.from_environment({})
 
 
 @pytest.mark.parametrize("text", ["thirty", "3.5", "1e3", "-"])
 def test_what_is_no_whole_number_is_refused_by_name(text: str) -> None:
     with pytest.raises(SettingsInvalid, match="POLL_INTERVAL_SECONDS must be a whole number"):
-        Settings.from_environment(DATABASE | {"POLL_INTERVAL_SECONDS": text})
+        DatabaseSettings.from_environment(DATABASE | {"POLL_INTERVAL_SECONDS": text})
 
 
 @pytest.mark.parametrize("seconds", range(-1, 70))
 def test_a_poll_interval_divides_the_minute(seconds: int) -> None:
     environment = DATABASE | {"POLL_INTERVAL_SECONDS": str(seconds)}
     if seconds in {10, 15, 20, 30, 60}:
-        assert Settings.from_environment(environment).poll_interval_seconds == seconds
+        assert DatabaseSettings.from_environment(environment).poll_interval_seconds == seconds
         assert seconds in POLL_INTERVALS_SECONDS
     else:
         with pytest.raises(SettingsInvalid, match="POLL_INTERVAL_SECONDS must be one of"):
-            Settings.from_environment(environment)
+            DatabaseSettings.from_environment(environment)
 
 
 @pytest.mark.parametrize(
@@ -126,8 +127,12 @@ def test_p8_the_longest_wait_lies_well_within_the_submit_lease() -> None:
 
 
 def test_each_function_names_what_it_uses() -> None:
+    issuer = {"OIDC_ISSUER": "https://i", "OIDC_JWKS_URL": "https://i/keys"}
+    assert TokenSettings.from_environment(issuer)
     assert ApiSettings.from_environment(
-        SUBMISSION | {"CHECK_QUEUE_URL": "q", "EVENT_BUS_NAME": "bus", "STORAGE_BUCKET": "b"}
+        SUBMISSION
+        | issuer
+        | {"CHECK_QUEUE_URL": "q", "EVENT_BUS_NAME": "bus", "STORAGE_BUCKET": "b"}
     )
     assert TickSettings.from_environment(
         DATABASE

@@ -35,6 +35,7 @@ RECORD = ProcessRecord(
     stop_signal=15,
 )
 STACK = Stack(
+    api_token="t",  # noqa: S106
     api_url="http://127.0.0.1:1/_aws/execute-api/pipelineruns/Prod",
     database_url="postgresql+pg8000://postgres:secret@127.0.0.1:2/pipeline_runs",
     conductor_url="http://127.0.0.1:3",

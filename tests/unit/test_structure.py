@@ -28,6 +28,7 @@ LOADED = {
     "poller.relay": POWERTOOLS,
     "poller.hunt": POWERTOOLS,
     "api.app": POWERTOOLS | PYDANTIC | {"chalice"},
+    "api.authorizer": POWERTOOLS,
 }
 """What each handler loads of others' code before its first call: all of it costs cold starts."""
 OF_NOBODY = ("_sysconfigdata", "_cython_", "cython_runtime")
@@ -41,6 +42,8 @@ SETTINGS = {
     "TICK_QUEUE_URL": "http://127.0.0.1:1/0/ticks",
     "EVENT_BUS_NAME": "events",
     "STORAGE_BUCKET": "user-data",
+    "OIDC_ISSUER": "https://issuer.test",
+    "OIDC_JWKS_URL": "https://issuer.test/jwks.json",
 }
 LIST_MODULES = """
 import json, sys

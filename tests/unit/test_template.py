@@ -57,6 +57,7 @@ def route(function: str, name: str, path: str, method: str = "GET") -> tuple[str
 
 GATEWAY = resource("Api", "GatewayResponses")
 ONE_STATEMENT = "PolicyDocument/Statement/0"
+PURGE = {"Effect": "Allow", "Action": "sqs:PurgeQueue", "Resource": {"Ref": "CheckDlq"}}
 NO_RETRY = {"MaximumEventAgeInSeconds": 60, "MaximumRetryAttempts": 0}
 SECOND_TRY = {"MaximumEventAgeInSeconds": 60, "MaximumRetryAttempts": 1}
 OLD_EVENT = {"MaximumEventAgeInSeconds": 3600, "MaximumRetryAttempts": 0}
@@ -103,6 +104,16 @@ BREACHES: dict[rules.Rule, list[tuple[str, object]]] = {
     rules.siblings_share_a_variable: [
         (event("ApiFunction", "ListPipelineRunEvents", "Path"), "/pipeline-run/{run_id}/events"),
         route("ApiFunction", "More", "/pipeline/{id}/runs"),
+    ],
+    rules.strangers_are_turned_away: [
+        (resource("Api", "Auth"), NOTHING),
+        (resource("Api", "Auth/DefaultAuthorizer"), NOTHING),
+        (resource("Api", "Auth/Authorizers/BearerToken/FunctionArn"), {"Fn::GetAtt": "X.Arn"}),
+        (resource("ApiFunction", "Events/GetHealth/Properties/Auth"), NOTHING),
+        (
+            resource("ApiFunction", "Events/GetPipelineRun/Properties/Auth"),
+            {"Authorizer": "NONE"},
+        ),
     ],
     rules.gateway_speaks_problems: [
         (f"{GATEWAY}/DEFAULT_4XX", NOTHING),
@@ -178,15 +189,19 @@ BREACHES: dict[rules.Rule, list[tuple[str, object]]] = {
     rules.roles_allow_what_functions_do: [
         *(
             (
-                resource(name.replace("Function", "Role"), "Policies/1/PolicyDocument/Statement/+"),
-                {"Effect": "Allow", "Action": "sqs:PurgeQueue", "Resource": {"Ref": "CheckDlq"}},
+                resource(name.replace("Function", "Role"), "Policies/+"),
+                {"PolicyDocument": {"Statement": [PURGE]}},
             )
             for name in FUNCTIONS
         ),
-        (resource("ApiRole", f"Policies/1/{ONE_STATEMENT}"), NOTHING),
+        (resource("ApiRole", f"Policies/2/{ONE_STATEMENT}"), NOTHING),
         (resource("TickRole", f"Policies/1/{ONE_STATEMENT}/Resource/1"), NOTHING),
         (resource("CheckRole", f"Policies/1/{ONE_STATEMENT}/Action/3"), NOTHING),
         (resource("CheckRole", "Policies/0"), NOTHING),
+        (
+            resource("ApiRole", f"Policies/0/Fn::If/1/{ONE_STATEMENT}/Resource"),
+            {"Ref": "PollerDatabaseSecretArn"},
+        ),
         (
             resource("RelayRole", "ManagedPolicyArns/+"),
             "arn:aws:iam::aws:policy/AdministratorAccess",
@@ -194,7 +209,7 @@ BREACHES: dict[rules.Rule, list[tuple[str, object]]] = {
         (resource("RelayFunction", "Role"), {"Fn::GetAtt": ["TickRole", "Arn"]}),
     ],
     rules.no_right_is_unbounded: [
-        (resource("ApiRole", "Policies/1/PolicyDocument/Statement/+"), ALLOW_ALL),
+        (resource("ApiRole", "Policies/2/PolicyDocument/Statement/+"), ALLOW_ALL),
         (resource("CheckRole", f"Policies/1/{ONE_STATEMENT}/Action"), "sqs:*"),
         (
             "Resources/Surplus",
@@ -217,9 +232,9 @@ BREACHES: dict[rules.Rule, list[tuple[str, object]]] = {
     rules.secrets_are_elsewhere: [
         (f"{variables('ApiFunction')}/DATABASE_URL", "postgresql+pg8000://me:secret@db/runs"),
         (f"{variables('ApiFunction')}/KEY", "AKIAABCDEFGHIJKLMNOP"),
-        ("Parameters/DatabaseUrl/NoEcho", NOTHING),
-        ("Parameters/DatabaseUrl/Default", "postgresql://db/runs"),
-        ("Outputs/Database", {"Value": {"Ref": "DatabaseUrl"}}),
+        *((f"Parameters/{name}DatabaseUrl/NoEcho", NOTHING) for name in ("Api", "Poller")),
+        ("Parameters/PollerDatabaseUrl/Default", "postgresql://db/runs"),
+        ("Outputs/Database", {"Value": {"Ref": "ApiDatabaseUrl"}}),
     ],
 }
 

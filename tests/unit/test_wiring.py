@@ -9,9 +9,17 @@ import pytest
 
 from runs.adapters.conductor import HttpConductor
 from runs.adapters.eventbridge import EventBridgeBus
-from runs.adapters.postgres import PostgresPipelines, PostgresRuns
+from runs.adapters.postgres import (
+    PostgresOverviews,
+    PostgresPipelines,
+    PostgresRuns,
+    PostgresWaiters,
+)
 from runs.adapters.sqs import SqsCheckQueue, SqsTickQueue
+from runs.adapters.storage import S3Storage
+from runs.adapters.tokens import OidcTokens
 from runs.adapters.workbench import HttpWorkbench
+from runs.prefixes import StorageRules
 from runs.settings import SettingsInvalid
 from runs.wiring import Wiring, using, wired
 from wired import CHECK_QUEUE, ENVIRONMENT, QUEUE_ARN, RETRY_QUEUE
@@ -55,6 +63,43 @@ def test_a_sweep_and_a_relay_are_made_of_real_parts() -> None:
     assert wiring.sweeping.poll_interval == timedelta(seconds=20)
     assert isinstance(wiring.publishing.bus, EventBridgeBus)
     assert isinstance(wiring.pipelines, PostgresPipelines)
+
+
+def test_what_the_api_needs_beside_is_made_of_real_parts_and_the_settings() -> None:
+    wiring = Wiring({**CHOSEN, "MAX_ACTIVE_RUNS_PER_TENANT": "3", "TENANT_PREFIX": "t/{tenant}/"})
+    assert isinstance(wiring.tokens, OidcTokens)
+    assert isinstance(wiring.overviews, PostgresOverviews)
+    assert isinstance(wiring.watching.waiters, PostgresWaiters)
+    assert isinstance(wiring.results.storage, S3Storage)
+    assert wiring.submission.most_active == 3
+    assert Wiring(CHOSEN).submission.most_active is None
+    for rules in (wiring.submission.rules, wiring.results.rules):
+        assert rules == StorageRules(
+            bucket="user-data",
+            allowed_buckets=frozenset({"bucket", "other"}),
+            tenant_prefix="t/{tenant}/",
+        )
+
+
+@pytest.mark.parametrize(
+    ("given", "begins"),
+    [
+        ({}, "https://user-data.s3."),
+        ({"STORAGE_ENDPOINT_URL": "http://storage.test:9"}, "http://storage.test:9/user-data/"),
+    ],
+)
+def test_links_lead_to_where_the_storage_is(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], begins: str
+) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-2")
+    keys = {"STORAGE_ACCESS_KEY_ID": "key", "STORAGE_SECRET_ACCESS_KEY": "secret"}
+    storage = Wiring({**CHOSEN, **keys, **given}).storage
+    assert isinstance(storage, S3Storage)
+    client = storage.client()
+    link = client.generate_presigned_url("get_object", Params={"Bucket": "user-data", "Key": "k"})
+    assert link.startswith(begins)
+    assert "X-Amz-Algorithm=AWS4-HMAC-SHA256" in link
+    assert "X-Amz-Credential=key%2F" in link
 
 
 def test_everything_of_an_environment_has_the_one_connection() -> None:

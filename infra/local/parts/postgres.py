@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from infra.local.parts.part import Say
 
 DATABASE = "pipeline_runs"
-OWNER = "postgres"
+SUPERUSER = "postgres"
+OWNER = "migrator"
+"""Whose the database is: no superuser, but it may make the functions' roles and users."""
 NOBODY = 65534
 """Whom Postgres runs as when root starts it: it refuses to run as root."""
 
@@ -59,6 +61,8 @@ class Postgres:
     environment: Mapping[str, str]
     port: int
     password: str
+    """The superuser's."""
+    owner_password: str
     name: str = "postgres"
     stop_signal: signal.Signals = signal.SIGINT
     boot_seconds: float = 60
@@ -70,8 +74,16 @@ class Postgres:
 
     @property
     def url(self) -> str:
-        """For SQLAlchemy on pg8000; holds the password."""
-        return f"postgresql+pg8000://{OWNER}:{self.password}@{LOOPBACK}:{self.port}/{DATABASE}"
+        """The owner's, for SQLAlchemy on pg8000; holds the password."""
+        return self._url(OWNER, self.owner_password)
+
+    @property
+    def superuser_url(self) -> str:
+        """For what only whoever runs the server may do; the stack does without."""
+        return self._url(SUPERUSER, self.password)
+
+    def _url(self, user: str, password: str) -> str:
+        return f"postgresql+pg8000://{user}:{password}@{LOOPBACK}:{self.port}/{DATABASE}"
 
     def prepare(self, say: Say) -> None:
         """Makes the data folder, whole or not at all, and clears what a killed server left.
@@ -94,12 +106,13 @@ class Postgres:
             self._run(
                 identity,
                 [
-                    *[str(_binary("initdb")), "-D", str(new), "-U", OWNER, "--encoding=utf8"],
+                    *[str(_binary("initdb")), "-D", str(new), "-U", SUPERUSER, "--encoding=utf8"],
                     *["--locale=C", "--no-sync", "--auth=scram-sha-256", f"--pwfile={password}"],
                 ],
             )
         single = [str(_binary("postgres")), "--single", "-D", str(new), "postgres"]
-        self._run(identity, single, f"CREATE DATABASE {DATABASE};\n")
+        owner = f"CREATE ROLE {OWNER} LOGIN CREATEROLE PASSWORD '{self.owner_password}';\n"
+        self._run(identity, single, f"{owner}CREATE DATABASE {DATABASE} OWNER {OWNER};\n")
         new.rename(self._data)
 
     def launch(self) -> Launch:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 import sqlalchemy as sa
 from rich.console import Console
@@ -12,7 +11,7 @@ from rich.console import Console
 from chain import Chain
 from infra.verify.display import show
 from infra.verify.report import Demand
-from local_stack import fresh_local_stack
+from local_stack import api_of, fresh_local_stack
 from scripted_workbench import ScriptedWorkbench
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ def one_chain(request: pytest.FixtureRequest) -> Iterator[Chain]:
         stack = local.up(WORKBENCH_API_URL=workbench.url)
         # Without a pool, for tests kill the server.
         database = sa.create_engine(stack.database_url, poolclass=sa.NullPool)
-        with httpx.Client(base_url=stack.api_url, timeout=35, trust_env=False) as api:
+        with api_of(stack) as api:
             chain = Chain(workbench, api, database, local)
             yield chain
             demand = Demand.USUAL if _all_are_to_run(request.config) else Demand.NOTHING

@@ -2,8 +2,18 @@
 
 from runs.adapters.postgres.breakers import PostgresBreakers
 from runs.adapters.postgres.database import Database
+from runs.adapters.postgres.overviews import PostgresOverviews
 from runs.adapters.postgres.pipelines import PostgresPipelines
 from runs.adapters.postgres.runs import PostgresRuns
 from runs.adapters.postgres.strays import PostgresStrays
+from runs.adapters.postgres.waiters import PostgresWaiters
 
-__all__ = ["Database", "PostgresBreakers", "PostgresPipelines", "PostgresRuns", "PostgresStrays"]
+__all__ = [
+    "Database",
+    "PostgresBreakers",
+    "PostgresOverviews",
+    "PostgresPipelines",
+    "PostgresRuns",
+    "PostgresStrays",
+    "PostgresWaiters",
+]

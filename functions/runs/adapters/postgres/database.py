@@ -4,12 +4,19 @@ Every statement commits by itself (AUTOCOMMIT) and is safe to repeat, because th
 unique keys, conditions on what was seen; an observation's counts of failures alone may come out
 one too many. So a statement whose connection was lost, or that another transaction made impossible,
 is sent once more, whether or not it was carried out.
+
+Row-level security shows a connection the rows of one tenant, named by `app.tenant`. It is told when
+a statement is about to be sent for another tenant than the last one was, and not before, so that
+it mostly costs nothing.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import ssl
+import threading
+from contextlib import contextmanager
 from functools import cached_property
 from ipaddress import ip_address
 from socket import IPPROTO_TCP, TCP_NODELAY
@@ -21,7 +28,7 @@ from sqlalchemy.exc import DBAPIError
 from runs.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 SOCKET_TIMEOUT_SECONDS: Final = 8
 STATEMENT_TIMEOUT_MS: Final = 5_000  # Less than the socket's: a lost answer stays rare.
@@ -35,6 +42,14 @@ _OVER: Final = frozenset({"57P01", "57P02", _READ_ONLY})
 _BUSY: Final = frozenset({"53300", "57P03", "57014"})
 """Too many connections; starting up; statement time-out."""
 _OF_THE_DATA: Final = ("22", "23")
+_OUR_OWN: Final = "PR"
+"""What functions that we made in the database raise."""
+
+_NOBODY: Final = ""
+"""As a tenant: no row is shown."""
+_ACT_FOR: Final = sa.text("SELECT set_config('app.tenant', :tenant_id, false)").bindparams(
+    sa.bindparam("tenant_id", type_=sa.Text())
+)
 
 
 class RowLocked(DatabaseUnavailable):
@@ -43,6 +58,20 @@ class RowLocked(DatabaseUnavailable):
 
 class DataRefused(Exception):
     """The database refused a statement for what it holds."""
+
+
+class RuleBroken(Exception):
+    """A function that we made in the database refused a statement.
+
+    Attributes:
+        rule: its SQLSTATE, of class PR.
+        facts: what it told.
+    """
+
+    def __init__(self, rule: str, facts: Mapping[str, Any]) -> None:
+        super().__init__(rule)
+        self.rule = rule
+        self.facts = facts
 
 
 class Database:
@@ -57,6 +86,21 @@ class Database:
         """
         self._url = url
         self._application_name = application_name
+        self._caller = threading.local()
+
+    @contextmanager
+    def acting_for(self, tenant_id: str) -> Iterator[None]:
+        """Has the statements inside, of this thread, see and write this tenant's rows alone.
+
+        Those outside, if their database user is fenced in, see none. Who isn't, as the poller, has
+        no need of it.
+        """
+        before = self._tenant
+        self._caller.tenant_id = tenant_id
+        try:
+            yield
+        finally:
+            self._caller.tenant_id = before
 
     def rows(
         self, statement: sa.Executable, parameters: Mapping[str, Any] | None = None
@@ -66,6 +110,7 @@ class Database:
         Raises:
             DatabaseUnavailable: it can't be executed now.
             DataRefused: it can't be executed with these parameters.
+            RuleBroken: a function of ours in it refused.
         """
         try:
             return self._rows(statement, parameters)
@@ -73,6 +118,8 @@ class Database:
             state = _sqlstate(error)
             if state.startswith(_OF_THE_DATA):
                 raise DataRefused(_told(error)) from error
+            if state.startswith(_OUR_OWN):
+                raise RuleBroken(state, json.loads(_facts(error)["D"])) from error
             if state == _LOCK_NOT_AVAILABLE:
                 raise RowLocked(_told(error)) from error
             if state in _BUSY:
@@ -95,10 +142,23 @@ class Database:
         self, statement: sa.Executable, parameters: Mapping[str, Any] | None
     ) -> Sequence[Mapping[str, Any]]:
         with self._engine.connect() as connection:
+            self._name_tenant(connection)
             result = connection.execute(statement, parameters or {})
             if not result.returns_rows:
                 return ()
             return cast("Sequence[Mapping[str, Any]]", result.mappings().all())
+
+    def _name_tenant(self, connection: sa.Connection) -> None:
+        """Tells the connection whom it acts for, unless it knows."""
+        known = connection.info.get("tenant_id", _NOBODY)
+        if known != self._tenant:
+            connection.info["tenant_id"] = None  # Nobody knows until it has answered.
+            connection.execute(_ACT_FOR, {"tenant_id": self._tenant})
+            connection.info["tenant_id"] = self._tenant
+
+    @property
+    def _tenant(self) -> str:
+        return getattr(self._caller, "tenant_id", _NOBODY)
 
     @cached_property
     def _engine(self) -> sa.Engine:
@@ -128,15 +188,22 @@ class Database:
 
 def _sqlstate(error: BaseException) -> str:
     """The five characters by which Postgres names an error; empty if it comes from elsewhere."""
-    facts = getattr(getattr(error, "orig", None), "args", ())
-    return str(facts[0].get("C", "")) if facts and isinstance(facts[0], dict) else ""
+    return _facts(error).get("C", "")
 
 
 def _told(error: BaseException) -> str:
     """An error without the statement and its parameters."""
     origin = getattr(error, "orig", None) or error
-    facts = origin.args[0] if origin.args and isinstance(origin.args[0], dict) else {}
-    return f"{type(origin).__name__}: {facts.get('M') or origin}"
+    return f"{type(origin).__name__}: {_facts(error).get('M') or origin}"
+
+
+def _facts(error: BaseException) -> Mapping[str, str]:
+    """What Postgres tells of an error, by its one-letter names; nothing if it comes from elsewhere.
+
+    https://www.postgresql.org/docs/current/protocol-error-fields.html
+    """
+    told = getattr(getattr(error, "orig", None), "args", ())
+    return told[0] if told and isinstance(told[0], dict) else {}
 
 
 def _tls(host: str | None) -> ssl.SSLContext | bool:

@@ -34,6 +34,10 @@ class PostgresPipelines:
         mode: PipelineMode,
         workflow_name: str,
         workflow_version: int | None,
+        enabled: bool = True,
+        disabled_reason: str | None = None,
+        max_active_runs: int | None = None,
+        timeout_seconds: int | None = None,
     ) -> Pipeline:
         """See `ports.Pipelines`."""
         statement = (
@@ -44,6 +48,10 @@ class PostgresPipelines:
                 mode=mode,
                 workflow_name=workflow_name,
                 workflow_version=workflow_version,
+                enabled=enabled,
+                disabled_reason=disabled_reason,
+                max_active_runs=max_active_runs,
+                timeout_seconds=timeout_seconds,
             )
             .on_conflict_do_nothing()
             .returning(*pipelines.c)

@@ -25,7 +25,7 @@ _CORRELATION_ID = (
     + sa.cast(pipeline_runs.c.id, sa.Text)
 )
 _COLUMNS: Final = [
-    *(column for column in pipeline_runs.c if column.name != "shard"),
+    *(column for column in pipeline_runs.c if column.name not in {"shard", "status_text"}),
     _CORRELATION_ID.label("correlation_id"),
     *(c for c in run_observations.c if c.name not in {"run_id", "tenant_id"}),
     sa.extract("epoch", sa.func.runs_now() - run_observations.c.last_checked_at).label(

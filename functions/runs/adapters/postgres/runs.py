@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from runs.adapters.postgres import statements
-from runs.adapters.postgres.database import DataRefused, RowLocked
+from runs.adapters.postgres.database import DataRefused, RowLocked, RuleBroken
+from runs.adapters.postgres.listing import page_of
 from runs.adapters.postgres.rows import EVENTS, RUNS, event_of, first_event, run_of
 from runs.adapters.postgres.tables import (
     idempotency_keys,
@@ -18,7 +19,15 @@ from runs.adapters.postgres.tables import (
     pipeline_runs,
     workbench_breakers,
 )
-from runs.errors import IdempotencyKeyReused, PipelineNotFound, RunNotFound
+from runs.errors import (
+    IdempotencyKeyReused,
+    PipelineDisabled,
+    PipelineFull,
+    PipelineNotFound,
+    RunNotFound,
+    TenantFull,
+)
+from runs.model import DEFAULT_TIMEOUT
 from runs.ports import ActiveRuns, Breaker, Claim, DueRun, Recorded, RunNow
 from runs.status import ACTIVE
 
@@ -27,9 +36,10 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from runs.adapters.postgres.database import Database
+    from runs.errors import RequestRefused
     from runs.events import RunEvent
     from runs.model import Finding, NewRun, PipelineRun, Transition
-    from runs.ports import RunFilter
+    from runs.ports import RunFilter, RunPage
 
 LOG = logging.getLogger(__name__)
 
@@ -44,22 +54,31 @@ class PostgresRuns:
     database: Database
 
     def record(
-        self, new: NewRun, *, route: str, key: str, fingerprint: str, lease: timedelta | None
+        self,
+        new: NewRun,
+        *,
+        route: str,
+        key: str,
+        fingerprint: str,
+        lease: timedelta | None,
+        most_active: int | None = None,
     ) -> Recorded:
         """See `ports.Runs`."""
-        parameters = None if new.parameters is None else json.dumps(new.parameters)
-        rows = self.database.rows(
-            statements.RECORD,
-            {
-                **asdict(new),
-                "parameters": parameters,
-                "tags": json.dumps(new.tags),
-                "route": route,
-                "key": key,
-                "fingerprint": fingerprint,
-                "lease": lease,
-            },
-        )
+        parameters = {
+            **asdict(new),
+            "parameters": None if new.parameters is None else json.dumps(new.parameters),
+            "tags": json.dumps(new.tags),
+            "default_timeout_seconds": round(DEFAULT_TIMEOUT.total_seconds()),
+            "most_active": most_active,
+            "route": route,
+            "key": key,
+            "fingerprint": fingerprint,
+            "lease": lease,
+        }
+        try:
+            rows = self.database.rows(statements.RECORD, parameters)
+        except RuleBroken as error:
+            raise _not_admitted(error) from error
         if rows:
             run = run_of(rows[0])
             return Recorded(run=run, replayed=False, events=[first_event(run)])
@@ -94,17 +113,11 @@ class PostgresRuns:
 
     def page(
         self, where: RunFilter, *, tenant_id: str, page_size: int, before: int | None
-    ) -> Sequence[PipelineRun]:
+    ) -> RunPage:
         """See `ports.Runs`."""
-        conditions = [pipeline_runs.c.tenant_id == tenant_id]
-        if before is not None:
-            conditions.append(pipeline_runs.c.id < before)
-        if where.status is not None:
-            conditions.append(pipeline_runs.c.status == where.status)
-        if where.pipeline_id is not None:
-            conditions.append(pipeline_runs.c.pipeline_id == where.pipeline_id)
-        statement = RUNS.where(*conditions).order_by(pipeline_runs.c.id.desc()).limit(page_size)
-        return [run_of(row) for row in self.database.rows(statement)]
+        return page_of(
+            self.database, where, tenant_id=tenant_id, page_size=page_size, before=before
+        )
 
     def history(self, run_id: int, *, tenant_id: str) -> Sequence[RunEvent]:
         """See `ports.Runs`."""
@@ -160,6 +173,7 @@ class PostgresRuns:
         """See `ports.Runs`."""
         other = sa.select(pipeline_runs.c.id).where(
             pipeline_runs.c.status.in_(ACTIVE),
+            pipeline_runs.c.status_text.in_(ACTIVE),  # See `statements`.
             pipeline_runs.c.workbench_job_id.is_not(None),
             pipeline_runs.c.id != run_id,
         )
@@ -238,6 +252,19 @@ class PostgresRuns:
     def ping(self) -> None:
         """See `ports.Runs`."""
         self.database.rows(sa.select(1))
+
+
+def _not_admitted(error: RuleBroken) -> RequestRefused:
+    """What `admit_run` found."""
+    facts = error.facts
+    match error.rule:
+        case "PR001":
+            return PipelineDisabled(facts["pipeline_id"], facts["reason"])
+        case "PR002":
+            return PipelineFull(facts["pipeline_id"], facts["limit"])
+        case "PR003":
+            return TenantFull(facts["limit"])
+    raise error
 
 
 def _change(transition: Transition) -> dict[str, object]:

@@ -37,7 +37,13 @@ pipelines = sa.Table(
     sa.Column("workflow_version", sa.Integer),
     sa.Column("created_at", _MOMENT, nullable=False, server_default=_NOW),
     sa.Column("updated_at", _MOMENT, nullable=False, server_default=_NOW),
+    sa.Column("enabled", sa.Boolean, nullable=False, server_default=sa.true()),
+    sa.Column("disabled_reason", sa.Text),
+    sa.Column("max_active_runs", sa.Integer),
+    sa.Column("timeout_seconds", sa.Integer),
 )
+
+_STATUS_TEXT = " ".join(f"WHEN '{status}' THEN '{status}'" for status in PipelineRunStatus)
 
 pipeline_runs = sa.Table(
     "pipeline_runs",
@@ -74,6 +80,12 @@ pipeline_runs = sa.Table(
     sa.Column("submit_attempts", sa.SmallInteger, nullable=False, server_default="0"),
     sa.Column("next_check_at", _MOMENT),
     sa.Column("shard", sa.SmallInteger, sa.Computed("id % 256", persisted=True), nullable=False),
+    sa.Column(
+        "status_text",
+        sa.Text,
+        sa.Computed(f"CASE status {_STATUS_TEXT} END", persisted=True),
+        nullable=False,
+    ),
 )
 
 run_observations = sa.Table(

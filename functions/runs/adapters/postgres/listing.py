@@ -1,0 +1,118 @@
+"""A page of a tenant's runs: by indexes alone, and never more than a bounded piece of one.
+
+What an index can tell (job, pipeline, status, pipeline and status) chooses the index. What none
+can (tags, the exact times) is looked for in a piece of it; a page is short when the piece held
+less than a page of what was asked for, and says where to go on.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+import sqlalchemy as sa
+
+from runs.adapters.postgres.rows import RUNS, run_of
+from runs.adapters.postgres.tables import pipeline_runs
+from runs.ports import RunPage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from runs.adapters.postgres.database import Database
+    from runs.ports import RunFilter
+
+EXAMINED_PER_ROW: Final = 50
+"""How many entries of an index are looked at for each run of a full page."""
+SLACK: Final = timedelta(minutes=10)
+"""Ids rise with `created_at`, but for statements that overlap and clocks that are set."""
+
+_RUN: Final = pipeline_runs.c
+_AT: Final = sa.DateTime(timezone=True)
+_BEYOND: Final = sa.literal(2**63 - 1, sa.BigInteger)
+
+
+def page_of(
+    database: Database, where: RunFilter, *, tenant_id: str, page_size: int, before: int | None
+) -> RunPage:
+    """See `ports.Runs.page`."""
+    piece = (
+        sa.select(_RUN.id, _RUN.created_at, _RUN.tags)
+        .where(*_by_index(where, tenant_id, before))
+        .order_by(_RUN.id.desc())
+        .limit(page_size * EXAMINED_PER_ROW)
+        .subquery()
+    )
+    chosen = (
+        sa.select(piece.c.id)
+        .where(*_by_looking(where, piece))
+        .order_by(piece.c.id.desc())
+        .limit(page_size)
+        .subquery()
+    )
+    statement = RUNS.join(chosen, chosen.c.id == _RUN.id).order_by(_RUN.id.desc())
+    runs = [run_of(row) for row in database.rows(statement)]
+    if len(runs) == page_size:
+        return RunPage(runs=runs, before=runs[-1].id)
+    return RunPage(runs=runs, before=_end_of(database, piece, page_size))
+
+
+def _end_of(database: Database, piece: sa.Subquery, page_size: int) -> int | None:
+    """Where a page goes on that isn't full; None: the list ends with it."""
+    statement = sa.select(sa.func.count().label("number"), sa.func.min(piece.c.id).label("last"))
+    [row] = database.rows(statement)
+    last: int | None = row["last"] if row["number"] == page_size * EXAMINED_PER_ROW else None
+    return last
+
+
+def _by_index(
+    where: RunFilter, tenant_id: str, before: int | None
+) -> Iterator[sa.ColumnElement[bool]]:
+    yield _RUN.tenant_id == tenant_id
+    if before is not None:
+        yield _RUN.id < before
+    if where.workbench_job_id is not None:
+        yield _RUN.workbench_job_id == where.workbench_job_id
+    if where.pipeline_id is not None:
+        yield _RUN.pipeline_id == where.pipeline_id
+    if where.status is not None:
+        yield _RUN.status_text == str(where.status)
+    if where.created_before is not None:
+        yield _RUN.id < _surely_later(tenant_id, where.created_before)
+    if where.created_after is not None:
+        yield _RUN.id > _surely_earlier(tenant_id, where.created_after)
+
+
+def _surely_later(tenant_id: str, at: datetime) -> sa.ColumnElement[int]:
+    """An id above those of all runs before a time."""
+    other = pipeline_runs.alias().c
+    first = sa.select(other.id).where(
+        other.tenant_id == tenant_id, other.created_at >= _moment(at + SLACK)
+    )
+    found = first.order_by(other.created_at).limit(1).scalar_subquery()
+    return sa.func.coalesce(found, _BEYOND)
+
+
+def _surely_earlier(tenant_id: str, at: datetime) -> sa.ColumnElement[int]:
+    """An id below those of all runs after a time."""
+    other = pipeline_runs.alias().c
+    last = sa.select(other.id).where(
+        other.tenant_id == tenant_id, other.created_at <= _moment(at - SLACK)
+    )
+    found = last.order_by(other.created_at.desc()).limit(1).scalar_subquery()
+    return sa.func.coalesce(found, sa.literal(0, sa.BigInteger))
+
+
+def _by_looking(where: RunFilter, piece: sa.Subquery) -> Iterator[sa.ColumnElement[bool]]:
+    if where.created_before is not None:
+        yield piece.c.created_at < _moment(where.created_before)
+    if where.created_after is not None:
+        yield piece.c.created_at > _moment(where.created_after)
+    if where.tag is not None:
+        name, value = where.tag
+        yield piece.c.tags[name].astext == value
+
+
+def _moment(at: datetime) -> sa.ColumnElement[datetime]:
+    return sa.literal(at, _AT)
