@@ -416,7 +416,7 @@ def poll(store: PostgresStore, theirs: PostgresStore) -> None:
 
     now = store.true_now()
     claim = runs.claim(range(256), older_than=timedelta(0), not_after=now + timedelta(minutes=1))
-    assert [due.run_id for due in claim.due] == [created.id, waiting.id]
+    assert {due.run_id for due in claim.due} == {created.id, waiting.id}
     assert runs.take_submit_lease(waiting, timedelta(seconds=1))
     run = submit(theirs, created)
     runs.observe([Finding(run_id=run.id, trouble="time-out", next_check_at=now)])

@@ -53,7 +53,7 @@ def api(world: World) -> Iterator[ApiClient]:
 def waited(world: World, target: str, api: ApiClient, **headers: str) -> tuple[int, float]:
     before = world.time()
     status = api.get(target, **headers).status
-    return status, world.time() - before
+    return status, round(world.time() - before, 6)
 
 
 def test_who_does_not_ask_to_wait_is_answered_at_once(api: ApiClient, world: World) -> None:
