@@ -171,6 +171,7 @@ def test_runs_and_files_outlive_down_and_up_and_no_process_does(own_stack: Local
         "POST",
         f"{stack.api_url}/pipeline",
         {"name": "kept", "mode": "BATCH", "workflow_name": "batch_pipeline_workflow"},
+        token=stack.api_token,
     )
     kept = Path(stack.storage_path) / "kept.txt"
     kept.write_text("kept")
