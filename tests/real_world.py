@@ -7,6 +7,7 @@ clock follows it.
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -41,10 +42,22 @@ if TYPE_CHECKING:
     from runs.checking import CheckReport
     from runs.events import RunEvent
     from runs.model import PipelineRun
-    from runs.ports import Delayed
+    from runs.ports import Claim, Delayed
 
 MANY: Final = 1_000
 SECONDS_LEFT: Final = 70
+
+
+@dataclass(frozen=True)
+class TimelyRuns(PostgresRuns):
+    """Whether a tick is late is judged by the true time: for a World's ticks by the World's."""
+
+    time: FakeTime
+
+    def claim(self, shards: Sequence[int], *, older_than: timedelta, not_after: datetime) -> Claim:
+        [row] = self.database.rows(sa.text("SELECT statement_timestamp() AS now"))
+        truly_not_after = row["now"] + (not_after - self.time.now)
+        return super().claim(shards, older_than=older_than, not_after=truly_not_after)
 
 
 class SteppedPort:
@@ -262,7 +275,7 @@ class RealWorld(World):
         self.database: Any = self.tables
         connection = self.tables.connection
         ports: dict[str, Any] = {
-            "runs": PostgresRuns(connection),
+            "runs": TimelyRuns(connection, self.time),
             "pipelines": PostgresPipelines(connection),
             "breakers": PostgresBreakers(connection),
             "strays": PostgresStrays(connection),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 import hypothesis
@@ -11,6 +11,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from real_parts import new_database
 from real_world import RealWorld
+from runs.status import PipelineRunStatus
 from world_model import WorldModel
 
 if TYPE_CHECKING:
@@ -19,6 +20,18 @@ if TYPE_CHECKING:
     from fakes import World
 
 STEPS = 30
+
+
+def test_p11_p15_the_real_parts_of_a_history_bring_a_run_to_its_end(postgres_url: sa.URL) -> None:
+    """The machinery of the long proof below is looked at with every other test."""
+    with new_database(postgres_url) as url, closing(RealWorld(url)) as world:
+        run = world.submit()
+        world.workbench.become("RUNNING", run=run.id)
+        world.go_on(60)
+        assert world.run(run.id).status is PipelineRunStatus.RUNNING
+        world.workbench.become("COMPLETED", run=run.id)
+        world.go_on(60)
+        assert world.run(run.id).status is PipelineRunStatus.COMPLETED
 
 
 @pytest.mark.prove  # About four seconds to a history.
