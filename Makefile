@@ -7,7 +7,7 @@ DEV := .local/envs/dev/bin
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.local/pycache
 
 .DEFAULT_GOAL := help
-.PHONY: help run test up down logs status token verify model faults mutants soak problems lint format unit contract e2e prove lock deploy
+.PHONY: audit sbom bench-lists help run test up down logs status token verify model faults mutants soak fuzz problems lint format unit contract e2e prove lock deploy
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ mutants: dev-env ## Take away the safety code, one thing at a time: the tests ha
 soak: dev-env ## Half an hour under load while parts are killed (MINUTES=, RUNS=, SEED=)
 	@PYTHONPATH=.:tests $(DEV)/python -m soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(RUNS),--runs $(RUNS)) $(if $(SEED),--seed $(SEED))
 
+fuzz: dev-env ## Schemathesis over a stack of its own, with and without tokens (MINUTES=, SEED=)
+	@PYTHONPATH=.:tests $(DEV)/python -m fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+
 lint: dev-env ## Ruff, mypy, import-linter, deptry, cfn-lint
 	@$(DEV)/python -m infra.local.lint
 
@@ -72,6 +75,15 @@ prove: dev-env ## The proofs that take too long for `make test`
 
 deploy: ## Migrate, deploy to AWS with SAM, register the workflows (SKIP=migrate: leave out)
 	@$(ENV) stack sam && .local/envs/stack/bin/python -m infra.deploy $(if $(SKIP),--skip $(SKIP))
+
+audit: ## Known vulnerabilities in the locks (exit code 1: some; 2: its source didn't answer)
+	@$(ENV) uv audit && $(PYTHON) -m infra.audit
+
+sbom: ## Write bills of materials (CycloneDX) of the locks to .local/sbom
+	@$(PYTHON) -m infra.sbom
+
+bench-lists: dev-env ## A list's page at a million runs against one at a thousand (RUNS=, ROUNDS=)
+	@PYTHONPATH=.:functions:tests $(DEV)/python -m benchmarks.lists $(if $(RUNS),--runs $(RUNS)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 lock: ## Resolve the dependencies anew and write the lock files
 	@$(ENV) uv && $(PYTHON) -m infra.local.lock

@@ -27,6 +27,7 @@ STEPS = ("migrate", "functions", "workflows")
 SETTINGS = {
     "STACK_NAME": f"What the stack is called; {STACK_NAME} if not set.",
     "AWS_REGION": "Where to; the AWS profile's if not set.",
+    "CONDUCTOR_TOKEN": "What Conductor asks of who registers workflows, if anything.",
     "DATABASE_URL": (
         "postgresql+pg8000://user:password@host:port/name of the schema's owner, to migrate with; "
         "the functions' users are others."
@@ -37,6 +38,14 @@ DATABASE_SECRETS = {
     "PollerDatabaseSecretArn": "PollerDatabaseUrl",
 }
 """The parameter that names a secret, and the one that may be given in its place."""
+OTHER_SECRETS = {
+    "ConductorTokenSecretArn": "ConductorToken",
+    "WorkbenchTokenSecretArn": "WorkbenchToken",
+    "StorageSecretArn": "StorageSecretAccessKey",
+}
+"""The same, of what need not be there at all."""
+LOCAL_STAGES = ("local", "test")
+"""In these the functions take secrets as text."""
 NETWORK_PARAMETERS = ("VpcSubnetIds", "VpcSecurityGroupIds")
 
 
@@ -52,6 +61,7 @@ class Plan:
         steps: Those of STEPS that are done.
         parameters: The template's, by name.
         database_url: Of the schema's owner.
+        conductor_token: Of who registers workflows; may be empty.
     """
 
     steps: Sequence[str]
@@ -59,6 +69,7 @@ class Plan:
     region: str
     parameters: Mapping[str, str]
     database_url: str
+    conductor_token: str
 
 
 def make_plan(
@@ -76,12 +87,17 @@ def make_plan(
         DeployTrouble: some are missing; all of them are named, with what they are.
     """
     steps = [step for step in STEPS if step not in skip]
+    parameters = parameters_for(dict(template), {}, environment)
+    token = parameters.get("ConductorToken", "")
+    if "ConductorTokenSecretArn" in parameters:
+        parameters.pop("ConductorToken", None)  # The functions read it where it is kept.
     plan = Plan(
         steps=steps,
         stack_name=environment.get("STACK_NAME") or STACK_NAME,
         region=environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or region,
-        parameters=parameters_for(dict(template), {}, environment),
+        parameters=parameters,
         database_url=environment.get("DATABASE_URL", ""),
+        conductor_token=token,
     )
     missing = _missing(plan, template["Parameters"])
     if missing:
@@ -96,7 +112,11 @@ def _missing(plan: Plan, parameters: Mapping[str, Any]) -> dict[str, str]:
     missing: dict[str, str] = {}
     if "functions" in plan.steps:
         wanted = [name for name, one in parameters.items() if "Default" not in one]
-        wanted += [secret for secret, url in DATABASE_SECRETS.items() if url not in plan.parameters]
+        stage = plan.parameters.get("Stage", parameters["Stage"]["Default"])
+        given = plan.parameters if stage in LOCAL_STAGES else {}
+        wanted += [secret for secret, text in DATABASE_SECRETS.items() if text not in given]
+        if stage not in LOCAL_STAGES:  # The functions refuse a secret that stands in the settings.
+            wanted += [secret for secret, text in OTHER_SECRETS.items() if text in plan.parameters]
         if len(plan.parameters.keys() & set(NETWORK_PARAMETERS)) == 1:
             wanted += NETWORK_PARAMETERS
         missing = {
@@ -141,7 +161,7 @@ def deploy(plan: Plan, work: Path) -> None:
         _deploy_functions(plan, work)
     if "workflows" in plan.steps:
         _say("Registering the workflows …")
-        _register(plan.parameters["ConductorUrl"].rstrip("/"))
+        _register(plan.parameters["ConductorUrl"].rstrip("/"), plan.conductor_token)
     _say("Done.")
 
 
@@ -174,11 +194,11 @@ def _deploy_functions(plan: Plan, work: Path) -> None:
     )
 
 
-def _register(conductor_url: str) -> None:
+def _register(conductor_url: str, token: str) -> None:
     from infra.register import register  # noqa: PLC0415 - belongs to the step
 
     try:
-        names = register(conductor_url)
+        names = register(conductor_url, token=token)
     except OSError as error:
         raise DeployTrouble(
             f"Conductor at {conductor_url} doesn't take the workflows: {error}\n"

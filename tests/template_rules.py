@@ -43,9 +43,18 @@ DEAD_LETTERS_OF: Final = {"CheckQueue": "CheckDlq", "RetryQueue": "CheckDlq"}
 RECEIVE: Final = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
 BUCKETS: Final = ("arn:${AWS::Partition}:s3:::${StorageBucket}", "arn:aws:s3:::${Buckets}")
 """The one, and those that are allowed beside it."""
+READ_SECRET: Final = ("secretsmanager:GetSecretValue", "ssm:GetParameter")
+"""Which of them works is told by the ARN."""
+
+
+def _reading(*secrets: str) -> set[tuple[str, str]]:
+    return {(action, secret) for action in READ_SECRET for secret in secrets}
+
+
 ALLOWED: Final = {
     "ApiFunction": {
-        ("secretsmanager:GetSecretValue", "ApiDatabaseSecretArn"),
+        *_reading("ApiDatabaseSecretArn", "StorageSecretArn"),
+        *_reading("ConductorTokenSecretArn", "WorkbenchTokenSecretArn"),
         *(("s3:ListBucket", bucket) for bucket in BUCKETS),
         *(("s3:GetObject", f"{bucket}/*") for bucket in BUCKETS),
         ("sqs:SendMessage", "CheckQueue.Arn"),
@@ -53,12 +62,13 @@ ALLOWED: Final = {
     },
     "AuthorizerFunction": set(),
     "TickFunction": {
-        ("secretsmanager:GetSecretValue", "PollerDatabaseSecretArn"),
+        *_reading("PollerDatabaseSecretArn"),
         *(("sqs:SendMessage", f"{queue}.Arn") for queue in ("CheckQueue", "RetryQueue")),
         *((action, "TickQueue.Arn") for action in RECEIVE | {"sqs:SendMessage"}),
     },
     "CheckFunction": {
-        ("secretsmanager:GetSecretValue", "PollerDatabaseSecretArn"),
+        *_reading("PollerDatabaseSecretArn"),
+        *_reading("ConductorTokenSecretArn", "WorkbenchTokenSecretArn"),
         *(
             (action, f"{queue}.Arn")
             for queue in ("CheckQueue", "RetryQueue")
@@ -68,10 +78,10 @@ ALLOWED: Final = {
         ("events:PutEvents", "EventBus.Arn"),
     },
     "RelayFunction": {
-        ("secretsmanager:GetSecretValue", "PollerDatabaseSecretArn"),
+        *_reading("PollerDatabaseSecretArn"),
         ("events:PutEvents", "EventBus.Arn"),
     },
-    "HuntFunction": {("secretsmanager:GetSecretValue", "PollerDatabaseSecretArn")},
+    "HuntFunction": _reading("PollerDatabaseSecretArn", "WorkbenchTokenSecretArn"),
 }
 """What each function does with AWS, and so what its role allows (S13)."""
 LOGS_AND_NETWORK: Final = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
@@ -12,8 +13,10 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     JsonValue,
     StringConstraints,
 )
@@ -24,9 +27,11 @@ from runs.model import CancelCause, ErrorCategory  # noqa: TC001
 from runs.status import ACTIVE, TERMINAL, PipelineMode, PipelineRunStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from pydantic.config import JsonDict
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
 
     from runs.events import RunEvent
     from runs.model import Pipeline, PipelineRun
@@ -41,6 +46,9 @@ LARGEST_PAGE: Final = 200
 LONGEST_WAIT_SECONDS: Final = 20
 _FIRST_MOMENT: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MOMENT: Final = datetime(9999, 1, 1, tzinfo=UTC)
+_RFC_3339: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
 FILLED_IN: Final = "${workflow.secrets."
 """In any text, Conductor puts one of its own secrets in place of what begins so; all else stays."""
 
@@ -75,18 +83,63 @@ def _texts(value: Any) -> Iterator[str]:
                 pending += items
 
 
-Id = Annotated[int, Field(strict=True, ge=1, le=LARGEST_ID)]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_storable)]
+def _spelled_out(moment: object) -> object:
+    """A number of seconds is a moment to pydantic, and none to RFC 3339."""
+    if isinstance(moment, str) and not _RFC_3339.fullmatch(moment):
+        raise ValueError("must be as RFC 3339 writes it, such as 2026-11-24T12:00:00Z")
+    return moment
+
+
+def _comparable(moment: datetime) -> datetime:
+    """No run is older or younger, and no database or offset can go beyond."""
+    return min(max(moment, _FIRST_MOMENT), _LAST_MOMENT)
+
+
+def _whole(number: object) -> object:
+    """JSON knows one kind of number: 1.0 is the integer 1."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+@dataclass(frozen=True, eq=False)  # By identity: annotations are hashed.
+class Told:
+    """More of a schema for the documentation alone: what refuses the value says it in words."""
+
+    members: Mapping[str, JsonValue]
+
+    def __get_pydantic_json_schema__(
+        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Pydantic's hook."""
+        return {**handler(core_schema), **self.members}
+
+
+WHOLE: Final = BeforeValidator(_whole)
+STORABLE: Final = Told({"pattern": r"^[^\u0000]*$"})
+Id = Annotated[int, Field(strict=True, ge=1, le=LARGEST_ID), WHOLE]
+Name = Annotated[
+    str, StringConstraints(min_length=1, max_length=255), AfterValidator(_storable), STORABLE
+]
 WorkflowName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_. -]{0,254}$")]
-WorkflowVersion = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
-TimeoutSeconds = Annotated[int, Field(strict=True, ge=60, le=2_592_000)]
-MostRuns = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
-Reason = Annotated[str, StringConstraints(max_length=500), AfterValidator(_storable)]
-Prefix = Annotated[str, AfterValidator(prefixes.checked)]
+WorkflowVersion = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1), WHOLE]
+TimeoutSeconds = Annotated[int, Field(strict=True, ge=60, le=2_592_000), WHOLE]
+MostRuns = Annotated[int, Field(strict=True, ge=1, le=1_000_000), WHOLE]
+Reason = Annotated[str, StringConstraints(max_length=500), AfterValidator(_storable), STORABLE]
+Prefix = Annotated[
+    str,
+    AfterValidator(prefixes.checked),
+    Told(
+        {
+            "description": "`s3://bucket/key`, or relative to the storage bucket.",
+            "minLength": 1,
+            "maxLength": prefixes.LONGEST,
+            "pattern": r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029\\]+$",
+        }
+    ),
+]
 _TAG_NAME: Final = re.compile(r"[A-Za-z0-9._/-]{1,64}")
 TagName = Annotated[str, StringConstraints(pattern=f"^{_TAG_NAME.pattern}$")]
-Moment = Annotated[AwareDatetime, Field(ge=_FIRST_MOMENT, le=_LAST_MOMENT)]
-TagValue = Annotated[str, StringConstraints(max_length=256), AfterValidator(_storable)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_spelled_out), AfterValidator(_comparable)]
+TagValue = Annotated[str, StringConstraints(max_length=256), AfterValidator(_storable), STORABLE]
 
 
 def _without_default(schema: JsonDict) -> None:
@@ -167,7 +220,11 @@ class PipelineRunRequest(RequestBody):
     output_path_prefix: Prefix
     report_path_prefix: Prefix | None = None
     parameters: Annotated[dict[str, JsonValue], AfterValidator(_small)] | None = None
-    tags: Annotated[dict[TagName, TagValue], Field(max_length=MOST_TAGS)] = {}
+    tags: Annotated[
+        dict[TagName, TagValue],
+        Field(max_length=MOST_TAGS),
+        Told({"additionalProperties": False}),
+    ] = {}
     timeout_seconds: TimeoutSeconds | None = None
 
 
@@ -213,7 +270,15 @@ class RunsQuery(PageQuery):
 
     status: PipelineRunStatus | None = None
     pipeline_id: Annotated[int, Field(ge=1, le=LARGEST_ID)] | None = None
-    tag: Annotated[str, StringConstraints(max_length=321), AfterValidator(_tag)] | None = None
+    tag: (
+        Annotated[
+            str,
+            StringConstraints(max_length=321),
+            AfterValidator(_tag),
+            Told({"pattern": rf"^{_TAG_NAME.pattern}:[^\u0000]*$"}),
+        ]
+        | None
+    ) = None
     """`name:value`: runs with this tag."""
     created_after: Moment | None = None
     """RFC 3339, with an offset."""

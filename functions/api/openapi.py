@@ -8,10 +8,12 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from api import VERSION, catalogue
+from api.bodies import Page
+from api.links import links
 from api.problems import MEDIA_TYPE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pydantic.json_schema import JsonSchemaMode
 
@@ -45,6 +47,14 @@ _ANSWERS: Final = {
     202: "Accepted; what becomes of it is to be seen by its link.",
     304: "The caller has this version.",
 }
+_OF_PROBLEMS: Final = {
+    401: {"WWW-Authenticate": "How to be let in (RFC 6750)."},
+    403: {"WWW-Authenticate": "The scope that it takes (RFC 6750)."},
+    429: {"Retry-After": "In how many seconds to try again."},
+    503: {"Retry-After": "In how many seconds to try again."},
+}
+"""The headers that problems always carry."""
+_NEXT: Final = '`rel="next"`: the next page, if there is one (RFC 8288).'
 _LARGEST_ID: Final = 2**63 - 1
 
 
@@ -81,7 +91,7 @@ def document(operations: Sequence[Operation], *, base: str) -> dict[str, Any]:
     schemas = _Schemas(operations)
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
-        described = _operation(operation, schemas)
+        described = _operation(operation, schemas, operations)
         paths.setdefault(operation.path, {})[operation.method.lower()] = described
     return {
         "openapi": "3.1.0",
@@ -128,13 +138,18 @@ class _Schemas:
         return dict(self._references[(shape, mode)])
 
 
-def _operation(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
+def _operation(
+    operation: Operation, schemas: _Schemas, operations: Sequence[Operation]
+) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operationId": operation.name,
         "summary": operation.summary,
         "tags": [_TAGS.get(operation.path.split("/")[1], "Service")],
         "parameters": [*_path(operation), *_query(operation), *_headers(operation)],
-        "responses": {**_answers(operation, schemas), **_problems(operation, schemas)},
+        "responses": {
+            **_answers(operation, schemas, operations),
+            **_problems(operation, schemas),
+        },
     }
     if operation.details:
         described["description"] = operation.details
@@ -198,21 +213,49 @@ def _headers(operation: Operation) -> list[dict[str, Any]]:
             "name": name,
             "in": "header",
             "required": False,
-            "schema": {"type": "string"},
-            "description": meaning,
+            "schema": {"type": "string", **({"pattern": sent.pattern} if sent.pattern else {})},
+            "description": sent.meaning,
         }
-        for name, meaning in operation.headers.items()
+        for name, sent in operation.headers.items()
     ]
 
 
-def _answers(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
+def _answers(
+    operation: Operation, schemas: _Schemas, operations: Sequence[Operation]
+) -> dict[str, Any]:
     answers: dict[str, Any] = {}
     for status, shape in sorted(operation.answers.items()):
         answers[str(status)] = {"description": _ANSWERS[status]}
         if shape:
             schema = schemas.of(shape, "serialization")
             answers[str(status)]["content"] = {"application/json": {"schema": schema}}
+            answers[str(status)] |= _present("links", links(operation, shape, operations))
+        told = dict(operation.answer_headers)
+        if shape and issubclass(shape, Page):
+            told["Link"] = _NEXT
+        answers[str(status)] |= _present("headers", _told_headers(told))
     return answers
+
+
+def _problem_headers(operation: Operation, status: int) -> dict[str, Any]:
+    """A submission that failed has made a run, and says where it is."""
+    headers = _told_headers(_OF_PROBLEMS.get(status, {}), always=True)
+    if catalogue.SUBMISSION_FAILED in operation.problems and status == 500:
+        of_run = ("Location", "Idempotent-Replayed")
+        headers |= _told_headers({name: operation.answer_headers[name] for name in of_run})
+    return headers
+
+
+def _told_headers(meanings: Mapping[str, str], *, always: bool = False) -> dict[str, Any]:
+    return {
+        name: {"description": meaning, "schema": {"type": "string"}, "required": always}
+        for name, meaning in meanings.items()
+    }
+
+
+def _present(name: str, members: dict[str, Any]) -> dict[str, Any]:
+    """The member, unless it would be empty."""
+    return {name: members} if members else {}
 
 
 def _problems(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
@@ -231,6 +274,7 @@ def _problems(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
                     }
                 }
             },
+            **_present("headers", _problem_headers(operation, status)),
         }
         for status, kinds in by_status.items()
     }

@@ -69,6 +69,15 @@ class Call(Generic[W]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SentHeader:
+    """A header that a caller may send along."""
+
+    meaning: str
+    pattern: str = ""
+    """A regular expression for its value; empty: it may be any."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """A view's declaration.
 
@@ -82,7 +91,8 @@ class Operation:
         body_is_optional: An empty body is an object without members.
         answers: The shape of what it answers, by status; None: no JSON.
         problems: What else it may answer, beside what any view may.
-        headers: What a caller may send along, with its meaning.
+        headers: What a caller may send along.
+        answer_headers: What its answers may carry, with its meaning.
     """
 
     name: str
@@ -96,7 +106,8 @@ class Operation:
     body_is_optional: bool
     answers: Mapping[int, type[BaseModel] | None]
     problems: tuple[ProblemKind, ...]
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, SentHeader] = field(default_factory=dict)
+    answer_headers: Mapping[str, str] = field(default_factory=dict)
 
 
 OPERATIONS: Final[list[Operation]] = []
@@ -117,7 +128,8 @@ class Routes(Blueprint):
         body: type[RequestBody] | None = None,
         body_is_optional: bool = False,
         problems: Iterable[ProblemKind] = (),
-        headers: Mapping[str, str] = MappingProxyType({}),
+        headers: Mapping[str, SentHeader] = MappingProxyType({}),
+        answer_headers: Mapping[str, str] = MappingProxyType({}),
     ) -> Callable[[Callable[..., Response]], Callable[..., Response]]:
         """Decorates a view; see `Operation` for what the arguments mean.
 
@@ -139,6 +151,7 @@ class Routes(Blueprint):
                 answers=answers,
                 problems=tuple(problems),
                 headers=headers,
+                answer_headers=answer_headers,
             )
             OPERATIONS.append(operation)
             register = self.route(path, methods=[method], content_types=requests.ANY_MEDIA_TYPE)

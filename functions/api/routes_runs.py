@@ -22,7 +22,7 @@ from api.bodies import (
     StoredObjectBody,
     StoredObjectPage,
 )
-from api.operations import Routes
+from api.operations import Routes, SentHeader
 from runs.callers import Scope
 from runs.model import NewRun
 from runs.ports import RunFilter
@@ -44,8 +44,18 @@ routes = Routes(__name__)
 
 CREATED: Final = {201: PipelineRunBody, 200: PipelineRunBody, 202: PipelineRunBody}
 CREATING: Final = {
-    "Idempotency-Key": "1 to 255 visible ASCII characters; the same again answers the same run.",
-    "Prefer": "`respond-async`: answer 202 as soon as the run is recorded.",
+    "Idempotency-Key": SentHeader(
+        meaning="1 to 255 visible ASCII characters; the same again answers the same run.",
+        pattern="^[!-~]{1,255}$",
+    ),
+    "Prefer": SentHeader(meaning="`respond-async`: answer 202 as soon as the run is recorded."),
+}
+ASK_AGAIN: Final = {"Retry-After": "While the run is active: in how many seconds to ask again."}
+CREATING_HEADERS: Final = {
+    "Location": "Where the run is.",
+    "Idempotent-Replayed": "`true`: the run was made by an earlier request with this key.",
+    "Preference-Applied": "`respond-async`, if that was preferred.",
+    **ASK_AGAIN,
 }
 CREATING_PROBLEMS: Final = (
     catalogue.IDEMPOTENCY_KEY_REUSED,
@@ -73,6 +83,7 @@ RESULTS_PROBLEMS: Final = (
         *CREATING_PROBLEMS,
     ],
     headers=CREATING,
+    answer_headers=CREATING_HEADERS,
 )
 def create_pipeline_run(call: Call[PipelineRunRequest]) -> Response:
     """Records a run and submits it."""
@@ -98,6 +109,7 @@ def create_pipeline_run(call: Call[PipelineRunRequest]) -> Response:
         *CREATING_PROBLEMS,
     ],
     headers=CREATING,
+    answer_headers=CREATING_HEADERS,
 )
 def retry_pipeline_run(call: Call[RequestBody], pipeline_run_id: int) -> Response:
     """Records and submits a new run with what an ended one was asked for."""
@@ -119,6 +131,7 @@ def retry_pipeline_run(call: Call[RequestBody], pipeline_run_id: int) -> Respons
     body_is_optional=True,
     answers={200: PipelineRunBody, 202: PipelineRunBody},
     problems=[catalogue.RUN_ALREADY_TERMINAL],
+    answer_headers=ASK_AGAIN,
 )
 def cancel_pipeline_run(call: Call[CancelRequest], pipeline_run_id: int) -> Response:
     """Stores that the run is to end; 200 once it is CANCELLED."""
@@ -162,7 +175,10 @@ def list_pipeline_runs(call: Call[RunsQuery]) -> Response:
     scope=Scope.RUNS_READ,
     query=RunQuery,
     answers={200: PipelineRunBody, 304: None},
-    headers={"If-None-Match": "An `ETag` of the run: 304 while it is the same."},
+    headers={
+        "If-None-Match": SentHeader(meaning="An `ETag` of the run: 304 while it is the same.")
+    },
+    answer_headers={"ETag": "Changes with the run and with every check of it.", **ASK_AGAIN},
 )
 def get_pipeline_run(call: Call[RunQuery], pipeline_run_id: int) -> Response:
     """One run as it is now, or as soon as it changes.

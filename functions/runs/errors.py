@@ -16,6 +16,7 @@ RunsError
 │   ├── TokenRefused         nobody knows who calls
 │   └── ScopeMissing         the caller is known and may not do this
 ├── TokensUnavailable        tokens can't be checked at the moment
+├── SecretUnavailable        a token or an address can't be read where it is kept
 ├── StorageUnavailable       the user's storage gave no valid answer
 ├── StorageRefused           it did: no such bucket, or not for us
 ├── IllegalTransition        no way leads from a run's status to the one asked for: our own bug
@@ -143,6 +144,10 @@ class ScopeMissing(RequestRefused):
 
 class TokensUnavailable(RunsError):
     """The issuer's keys can't be fetched, and none are known."""
+
+
+class SecretUnavailable(RunsError):
+    """A token or an address can't be read where it is kept, or isn't one; holds nothing of it."""
 
 
 class StorageUnavailable(RunsError):

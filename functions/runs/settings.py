@@ -2,18 +2,26 @@
 
 Each Lambda function has a class that names exactly the variables it uses; a test holds
 `template.yaml` to them. A variable's name is the field's, in capitals.
+
+A stage that isn't a local one is production, whatever it is called: there nothing may be on this
+machine, go over the internet in clear text, or hold a secret.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import MISSING, dataclass, fields
 from datetime import timedelta
+from ipaddress import ip_address
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Self, get_type_hints
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+
+LOCAL_STAGES: Final = frozenset({"local", "test"})
 
 POLL_INTERVALS_SECONDS = (60, 30, 20, 15, 10)
 """What divides the minute that EventBridge can count."""
@@ -52,6 +60,17 @@ class Settings:
         for name, largest in LARGEST.items():
             if not 0 < getattr(self, name, 1) <= largest:
                 raise SettingsInvalid(f"{name.upper()} must be from 1 to {largest}")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name.endswith("_secret_arn") and value and not _SECRET.fullmatch(value):
+                raise SettingsInvalid(f"{field.name.upper()} must be {_KEPT_THERE}")
+        if self.is_production and (faults := list(_production_faults(self))):
+            raise SettingsInvalid("; ".join(faults))
+
+    @property
+    def is_production(self) -> bool:
+        """Whether what is local is refused."""
+        return self.stage not in LOCAL_STAGES
 
     @property
     def poll_interval(self) -> timedelta:
@@ -81,7 +100,10 @@ class Settings:
                 trouble.append(f"{name} must be {error}")
         if trouble:
             raise SettingsInvalid("; ".join(trouble))
-        return cls(**found)  # type: ignore[arg-type]  # each by its field's own type
+        read = cls(**found)  # type: ignore[arg-type]  # each by its field's own type
+        if read.is_production and (faults := list(_surroundings_faults(environment))):
+            raise SettingsInvalid("; ".join(faults))
+        return read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +113,7 @@ class DatabaseSettings(Settings):
     database_url: str = ""
     """`postgresql+pg8000://user:password@host:port/name`; empty: read from the secret."""
     database_secret_arn: str = ""
-    """A Secrets Manager secret: the URL, or RDS's JSON with username, password, host and port."""
+    """A secret: the URL, or RDS's JSON with username, password, host and port."""
 
     def __post_init__(self) -> None:
         """See `Settings`."""
@@ -114,7 +136,27 @@ class TokenSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SubmissionSettings(DatabaseSettings):
+class ConductorTokenSettings(Settings):
+    """For whoever calls Conductor. Both empty: it lets everybody in."""
+
+    conductor_token: str = ""
+    """For local runs."""
+    conductor_token_secret_arn: str = ""
+    """A secret that is the token."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkbenchTokenSettings(Settings):
+    """For whoever calls the Workbench. Both empty: it lets everybody in."""
+
+    workbench_token: str = ""
+    """For local runs."""
+    workbench_token_secret_arn: str = ""
+    """A secret that is the token."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmissionSettings(DatabaseSettings, ConductorTokenSettings, WorkbenchTokenSettings):
     """For whoever submits or resolves runs."""
 
     conductor_url: str
@@ -143,8 +185,10 @@ class ApiSettings(SubmissionSettings, TokenSettings):
     storage_endpoint_url: str = ""
     """Empty: AWS's own S3."""
     storage_access_key_id: str = ""
-    """Empty: the function's role."""
+    """For local runs."""
     storage_secret_access_key: str = ""
+    storage_secret_arn: str = ""
+    """A secret, JSON with access_key_id and secret_access_key. No key at all: the role's."""
     api_base_url: str = ""
     """Where clients reach the API, with the stage if they see it; empty: as the request came."""
 
@@ -180,7 +224,7 @@ class RelaySettings(DatabaseSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HuntSettings(DatabaseSettings):
+class HuntSettings(DatabaseSettings, WorkbenchTokenSettings):
     """`poller.hunt`."""
 
     workbench_api_url: str
@@ -205,4 +249,83 @@ def _truth(text: str) -> bool:
     return text == "true"
 
 
+def _production_faults(settings: Settings) -> Iterator[str]:
+    """What of the settings must not be in production, by name, and what to do."""
+    for name, arn in _SECRETS.items():
+        if getattr(settings, name, ""):
+            advice = f"store it in Secrets Manager and set {arn.upper()} to its ARN"
+            yield f"{name.upper()} holds a secret, which is for local runs only: {advice}"
+    for name in _ADDRESSES:
+        if address := getattr(settings, name, ""):
+            yield from (f"{name.upper()} {fault}" for fault in _address_faults(address))
+    jwks = getattr(settings, "oidc_jwks_url", "")
+    if jwks and not (jwks.startswith("https://") and not _is_local(_host(jwks))):
+        yield "OIDC_JWKS_URL must be the issuer's own address, beginning with https://"
+
+
+def _surroundings_faults(environment: Mapping[str, str]) -> Iterator[str]:
+    """What else of the environment must not be in production."""
+    if _is_local(_host(environment.get("AWS_ENDPOINT_URL", ""))):
+        yield "AWS_ENDPOINT_URL is on this machine: leave it unset"
+    if environment.get("AWS_ACCESS_KEY_ID") == "test":
+        yield "AWS_ACCESS_KEY_ID is LocalStack's: leave it to the function's role"
+    for name in _DEBUG:
+        if environment.get(name, "").lower() in {"1", "true", "yes", "on"}:
+            yield f"{name} is on: leave it unset"
+
+
+def _address_faults(address: str) -> Iterator[str]:
+    host = _host(address)
+    if _is_local(host):
+        yield "is on this machine: name the address of the service itself"
+    elif not address.startswith("https://") and not _is_private(host):
+        yield "goes over the internet in clear text: use https://, or a private address"
+
+
+def _host(address: str) -> str:
+    try:
+        return (urlsplit(address).hostname or "").rstrip(".")
+    except ValueError:
+        return ""
+
+
+def _is_local(host: str) -> bool:
+    """Whether it is this machine, in any of the ways to write that."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost") or bool(_NUMBER.fullmatch(host))
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return bool(mapped.is_loopback or mapped.is_unspecified)
+
+
+def _is_private(host: str) -> bool:
+    """Whether it can be seen to be in a network of one's own."""
+    try:
+        return ip_address(host).is_private
+    except ValueError:
+        return bool(_PRIVATE_NAME.fullmatch(host))
+
+
+_SECRETS: Final = MappingProxyType(
+    {
+        "database_url": "database_secret_arn",
+        "conductor_token": "conductor_token_secret_arn",
+        "workbench_token": "workbench_token_secret_arn",
+        "storage_access_key_id": "storage_secret_arn",
+        "storage_secret_access_key": "storage_secret_arn",
+    }
+)
+"""What holds a secret, and what names one in its place."""
+_ADDRESSES: Final = ("conductor_url", "workbench_api_url", "storage_endpoint_url", "api_base_url")
+_DEBUG: Final = ("POWERTOOLS_DEBUG", "POWERTOOLS_DEV")
+_SECRET: Final = re.compile(r"arn:[\w-]+:(secretsmanager:.*:secret:.+|ssm:.*:parameter/.+)")
+_KEPT_THERE: Final = "the ARN of a Secrets Manager secret or of an SSM parameter"
+_NUMBER: Final = re.compile(r"[0-9.]+|0x[0-9a-f.x]+")
+"""How C libraries take an IPv4 address too: 127.1, 2130706433, 0x7f000001."""
+_PRIVATE_NAME: Final = re.compile(
+    r"[\w-]+|.+\.(internal|local)|internal-[\w-]+\.[\w-]+\.elb\.amazonaws\.com(\.cn)?"
+)
+"""A name without a dot, one below a domain that is nobody's on the internet, or an internal load
+balancer's."""
 _READERS: Final = MappingProxyType({str: _text, int: _number, bool: _truth})

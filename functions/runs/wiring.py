@@ -18,18 +18,21 @@ from runs.prefixes import StorageRules
 from runs.settings import (
     ApiSettings,
     CheckSettings,
+    ConductorTokenSettings,
     DatabaseSettings,
     HuntSettings,
     RelaySettings,
     SubmissionSettings,
     TickSettings,
     TokenSettings,
+    WorkbenchTokenSettings,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from runs.adapters.secrets import Secret
     from runs.cancelling import Cancelling
     from runs.checking import Checking
     from runs.hunting import Hunting
@@ -73,7 +76,7 @@ class Wiring:
             environment: the variables that the settings are read from; None: the process's own.
         """
         self._environment = environment
-        self._clients: dict[str, Any] = {}
+        self._clients: dict[tuple[object, ...], Any] = {}
 
     # -- use cases --------------------------------------------------------------------------------
 
@@ -271,13 +274,17 @@ class Wiring:
         """Conductor at this address."""
         from runs.adapters.conductor import HttpConductor
 
-        return HttpConductor(url)
+        settings = ConductorTokenSettings.from_environment(self._environment)
+        token = self._token(settings.conductor_token, settings.conductor_token_secret_arn)
+        return HttpConductor(url, token=token)
 
     def workbench(self, url: str) -> Workbench:
         """The Workbench at this address."""
         from runs.adapters.workbench import HttpWorkbench
 
-        return HttpWorkbench(url)
+        settings = WorkbenchTokenSettings.from_environment(self._environment)
+        token = self._token(settings.workbench_token, settings.workbench_token_secret_arn)
+        return HttpWorkbench(url, token=token)
 
     def check_queue(self, url: str) -> CheckQueue:
         """The check or the retry queue."""
@@ -307,7 +314,8 @@ class Wiring:
         place: Mapping[str, str | None],
         options: Mapping[str, Any] = MappingProxyType({}),
     ) -> Any:
-        if service not in self._clients:
+        name = (service, *place.values())
+        if name not in self._clients:
             import boto3  # 332 ms
             from botocore.config import Config
 
@@ -319,8 +327,8 @@ class Wiring:
                 **options,
             )
             make: Any = boto3.client  # noqa: TID251  # the one place
-            self._clients[service] = make(service, config=config, **place)
-        return self._clients[service]
+            self._clients[name] = make(service, config=config, **place)
+        return self._clients[name]
 
     def _storage_client(self) -> Any:
         """S3's client at the user's storage, which may be elsewhere than the other services.
@@ -329,10 +337,15 @@ class Wiring:
         """
         settings = self.api_settings
         elsewhere = settings.storage_endpoint_url
+        key_id, key = settings.storage_access_key_id, settings.storage_secret_access_key
+        if settings.storage_secret_arn:
+            from runs.adapters.secrets import storage_keys
+
+            key_id, key = storage_keys(self._storage_secret.text())
         place = {
             "endpoint_url": elsewhere or None,
-            "aws_access_key_id": settings.storage_access_key_id or None,
-            "aws_secret_access_key": settings.storage_secret_access_key or None,
+            "aws_access_key_id": key_id or None,
+            "aws_secret_access_key": key or None,
         }
         style = {"addressing_style": "path" if elsewhere else "virtual"}
         return self._client("s3", place, {"signature_version": "s3v4", "s3": style})
@@ -382,21 +395,34 @@ class Wiring:
 
         return Publishing(self.runs, self.event_bus(bus_name))
 
-    def _secret_url(self, arn: str) -> str:
-        from runs.adapters.secrets import database_url
+    def _token(self, text: str, arn: str) -> Secret | None:
+        """What lets us in; None: everybody may."""
+        from runs.adapters.secrets import token_of
 
-        return database_url(self.aws("secretsmanager"), arn)
+        return self._secret(text, arn, token_of) if text or arn else None
+
+    def _secret(self, text: str, arn: str, understood: Callable[[str], str]) -> Secret:
+        """As it stands in the settings, or else where they say that it is kept."""
+        from runs.adapters.secrets import Secret, secret_text
+
+        return Secret(
+            lambda: understood(text or secret_text(self.aws, arn)),
+            clock=self.clock,
+            wall_clock=time.time,
+        )
+
+    @cached_property
+    def _storage_secret(self) -> Secret:
+        return self._secret("", self.api_settings.storage_secret_arn, str)
 
     @cached_property
     def _database(self) -> Any:
         from runs.adapters.postgres import Database
+        from runs.adapters.secrets import database_url
 
         settings = DatabaseSettings.from_environment(self._environment)
-        url = partial(self._secret_url, settings.database_secret_arn)
-        return Database(
-            (lambda: settings.database_url) if settings.database_url else url,
-            application_name="pipeline-runs",
-        )
+        url = self._secret(settings.database_url, settings.database_secret_arn, database_url)
+        return Database(url.text, renew=url.renew, application_name="pipeline-runs")
 
 
 _wirings: Final = [Wiring()]

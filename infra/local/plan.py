@@ -98,6 +98,7 @@ def plan_on(
         access_key_id=keys.storage_access_key_id,
         secret_access_key=keys.storage_secret_access_key,
     )
+    token = environment.get("WORKBENCH_TOKEN", "")
     postgres = conductor = workbench = None
     if "postgres" in ports:
         postgres = Postgres(
@@ -113,10 +114,15 @@ def plan_on(
             environment=environment,
             port=ports["conductor"],
             server=ConductorServer.in_cache(),
+            workbench_token=token,
         )
     if "workbench" in ports:
         workbench = Workbench(
-            layout=layout, environment=environment, port=ports["workbench"], storage=storage
+            layout=layout,
+            environment=environment,
+            port=ports["workbench"],
+            storage=storage,
+            token=token,
         )
     return Plan(
         external=external,

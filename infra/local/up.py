@@ -199,7 +199,8 @@ class _Rising:
         from infra.register import register  # noqa: PLC0415 - belongs to the step
 
         progress.doing("conductor", "registering workflows")
-        count = len(register(plan.conductor_url))
+        token = self.environment.get("CONDUCTOR_TOKEN", "")
+        count = len(register(plan.conductor_url, token=token))
         progress.done("conductor", f"ready, {count} workflows registered")
 
     def _deploy(self, plan: Plan, progress: Progress) -> None:

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from infra.workbench import bodies
 from infra.workbench.errors import InputTrouble, JobTrouble
+from infra.workbench.gate import TokenGate
 from infra.workbench.jobs import JobStore
 from infra.workbench.journal import Journal
 from infra.workbench.runner import JobRunner, Processor
@@ -69,13 +71,15 @@ def make_app(
     """The Workbench as an application; it opens its files when it starts.
 
     Args:
-        settings: Where its files are.
+        settings: Where its files are, and who may call.
         make_processor: Called once, on the first job: what it loads is heavy.
         clock: Seconds since the epoch.
     """
     workbench = _Workbench(settings, make_processor, clock)
+    gate = [Middleware(TokenGate, token=settings.token)] if settings.token else []
     return Starlette(
         routes=workbench.routes(),
+        middleware=gate,
         lifespan=workbench.lifespan,
         exception_handlers={HTTPException: _answer_http_exception},
     )

@@ -5,7 +5,7 @@ The credentials of the user storage are boto3's own matter (AWS_ACCESS_KEY_ID an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,7 @@ class Settings:
         storage_endpoint_url: The user storage; None is AWS.
         storage_bucket: The bucket of relative prefixes; None allows none.
         worker_count: How many objects are worked on at once.
+        token: The bearer token that callers must have; empty lets everybody in.
     """
 
     data_path: Path
@@ -41,6 +42,7 @@ class Settings:
     storage_endpoint_url: str | None = None
     storage_bucket: str | None = None
     worker_count: int = 4
+    token: str = field(default="", repr=False)
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -63,6 +65,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         worker_count=_number(
             environment, "WORKBENCH_WORKERS", unset=4, lowest=1, highest=MAX_WORKERS
         ),
+        token=environment.get("WORKBENCH_TOKEN") or "",
     )
 
 

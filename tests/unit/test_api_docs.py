@@ -123,6 +123,23 @@ def test_the_page_loads_nothing_from_elsewhere(api: ApiClient) -> None:
         assert api.get(f"/docs/{asset}").status == 200
 
 
+def test_s18_the_page_is_given_no_leave_for_inline_code_or_styles(api: ApiClient) -> None:
+    policy = api.get("/docs").headers["Content-Security-Policy"]
+    sources = dict(rule.split(" ", 1) for rule in policy.split("; "))
+    assert sources["default-src"] == "'none'"
+    assert sources["script-src"] == sources["style-src"] == "'self'"
+    assert "unsafe" not in policy
+
+
+def test_s18_the_pages_answers_have_the_security_headers_too(api: ApiClient) -> None:
+    for target in ("/docs", "/openapi.json", *(f"/docs/{asset}" for asset in ASSETS)):
+        headers = api.get(target).headers
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Strict-Transport-Security"] == "max-age=31536000"
+        assert "default-src 'none'" in headers["Content-Security-Policy"]
+        assert not any(name.lower().startswith("access-control") for name in headers)
+
+
 @pytest.mark.parametrize("asset", ["page.html", "..", "LICENSE", "%2e%2e", "no.js"])
 def test_no_other_file_is_given(api: ApiClient, asset: str) -> None:
     api.get(f"/docs/{asset}").problem(404, "not_found")

@@ -93,7 +93,7 @@ def test_a_second_pipeline_of_one_name_is_refused_and_named(api: ApiClient, worl
         (wanted(workflow_version=2**31), ["/workflow_version"]),
         (wanted(workflow_version="1"), ["/workflow_version"]),
         (wanted(workflow_version=True), ["/workflow_version"]),
-        (wanted(workflow_version=1.0), ["/workflow_version"]),
+        (wanted(workflow_version=1.5), ["/workflow_version"]),
         (wanted(id=5, tenant_id="other"), ["/id", "/tenant_id"]),
         (wanted(**{"a/b~c": 1}), ["/a~1b~0c"]),
         ([WANTED], [""]),

@@ -506,7 +506,7 @@ def test_an_unknown_pipeline_is_not_found_and_nothing_is_written(
     [
         ({"pipeline_id": None}, ["/pipeline_id"]),
         ({"pipeline_id": "1"}, ["/pipeline_id"]),
-        ({"pipeline_id": 1.0}, ["/pipeline_id"]),
+        ({"pipeline_id": 1.5}, ["/pipeline_id"]),
         ({"pipeline_id": True}, ["/pipeline_id"]),
         ({"pipeline_id": 0}, ["/pipeline_id"]),
         ({"pipeline_id": -1}, ["/pipeline_id"]),
@@ -543,7 +543,7 @@ def test_an_unknown_pipeline_is_not_found_and_nothing_is_written(
         ({"tags": {f"k{n}": "v" for n in range(51)}}, ["/tags"]),
         ({"timeout_seconds": 59}, ["/timeout_seconds"]),
         ({"timeout_seconds": 2_592_001}, ["/timeout_seconds"]),
-        ({"timeout_seconds": 60.0}, ["/timeout_seconds"]),
+        ({"timeout_seconds": 60.5}, ["/timeout_seconds"]),
         ({"status": "COMPLETED"}, ["/status"]),
         ({"workbench_job_id": "job-9"}, ["/workbench_job_id"]),
         ({"tenant_id": "other"}, ["/tenant_id"]),

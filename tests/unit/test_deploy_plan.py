@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from infra.deploy import DeployTrouble, make_plan
+from infra.deploy import LOCAL_STAGES, DeployTrouble, make_plan
 from infra.local.layout import TEMPLATE
 from infra.local.template import load_template
+from runs import settings
 
 LOADED = load_template(TEMPLATE)
 OWNER = "postgresql+pg8000://owner:pw@db.test/runs"
@@ -62,12 +63,36 @@ def test_s12_the_owners_url_is_for_migrating_alone() -> None:
     assert OWNER not in plan.parameters.values()
 
 
-def test_without_a_secret_a_function_gets_an_address_of_its_own() -> None:
+def test_a_test_installation_may_have_its_secrets_as_text() -> None:
     theirs = "postgresql+pg8000://poller:pw@db.test/runs"
-    given = without("POLLER_DATABASE_SECRET_ARN") | {"POLLER_DATABASE_URL": theirs}
+    more = {"POLLER_DATABASE_URL": theirs, "WORKBENCH_TOKEN": "text", "STAGE": "test"}
+    given = without("POLLER_DATABASE_SECRET_ARN") | more
     plan = make_plan(given, LOADED, region="", skip=())
     assert plan.parameters["PollerDatabaseUrl"] == theirs
     assert "ApiDatabaseUrl" not in plan.parameters
+
+
+def test_s15_s19_in_production_a_secret_is_named_and_not_given() -> None:
+    for text, arn in [
+        ("POLLER_DATABASE_URL", "POLLER_DATABASE_SECRET_ARN"),
+        ("WORKBENCH_TOKEN", "WORKBENCH_TOKEN_SECRET_ARN"),
+        ("CONDUCTOR_TOKEN", "CONDUCTOR_TOKEN_SECRET_ARN"),
+        ("STORAGE_SECRET_ACCESS_KEY", "STORAGE_SECRET_ARN"),
+    ]:
+        assert missing(without(arn) | {text: "a secret"}) == [arn]
+
+
+def test_what_is_production_is_so_for_the_functions_too() -> None:
+    assert set(LOCAL_STAGES) == settings.LOCAL_STAGES
+
+
+def test_s15_the_token_to_register_with_is_not_given_to_the_functions() -> None:
+    arn = "arn:aws:secretsmanager:eu-west-2:000000000000:secret:token"
+    given = {"CONDUCTOR_TOKEN": "text", "CONDUCTOR_TOKEN_SECRET_ARN": arn}
+    plan = make_plan(COMPLETE | given, LOADED, region="", skip=())
+    assert plan.conductor_token == given["CONDUCTOR_TOKEN"]
+    assert "text" not in plan.parameters.values()
+    assert plan.parameters["ConductorTokenSecretArn"] == arn
 
 
 def test_everything_that_is_missing_is_named_at_once() -> None:

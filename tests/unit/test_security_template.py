@@ -173,7 +173,8 @@ def the_api_is_fenced_from_the_poller(template: Template) -> Iterator[str]:
                 yield f"{name}: {variable} is not {parameter}"
         own = json.dumps(variables.get("DATABASE_SECRET_ARN"))
         role = function["Role"]["Fn::GetAtt"][0]
-        for action, secret in sorted(rights(template, role, "secretsmanager")):
+        reading = rights(template, role, "secretsmanager") | rights(template, role, "ssm")
+        for action, secret in sorted(reading):
             if "DatabaseSecretArn" in secret and secret != own:
                 yield f"{name}: may {action} {secret}"
     for name in template["Parameters"]:
@@ -202,6 +203,18 @@ def secrets_come_from_parameters_that_are_hidden(template: Template) -> Iterator
         for variable, value in variables.items():
             if SECRET_NAME.search(variable) and value not in [{"Ref": one} for one in hidden]:
                 yield f"{name}: {variable} is {value}"
+
+
+def secrets_are_read_by_whoever_is_told_of_them(template: Template) -> Iterator[str]:
+    """S13, S15: a role reads just those secrets whose ARNs its function's variables hold."""
+    for name, function in functions(template):
+        role = function["Role"]["Fn::GetAtt"][0]
+        variables = function["Environment"]["Variables"]
+        told = {json.dumps(value) for key, value in variables.items() if key.endswith("SECRET_ARN")}
+        for service in ("secretsmanager", "ssm"):
+            read = {secret for _, secret in rights(template, role, service)}
+            yield from (f"{name}: may read {secret} by {service}" for secret in sorted(read - told))
+            yield from (f"{name}: may not read {secret}" for secret in sorted(told - read))
 
 
 def no_secret_is_read_at_deployment(template: Template) -> Iterator[str]:
@@ -241,6 +254,7 @@ RULE_TO_QUEUE: Final = {
     "Type": "AWS::Events::Rule",
     "Properties": {"Targets": [{"Arn": arn("CheckQueue")}]},
 }
+OTHER_TOKEN: Final = policy("ssm:GetParameter", {"Ref": "WorkbenchTokenSecretArn"})
 OTHER_SECRET: Final = policy("secretsmanager:GetSecretValue", {"Ref": "PollerDatabaseSecretArn"})
 
 BREACHES: Final[dict[Rule, list[tuple[Way, object]]]] = {
@@ -290,13 +304,22 @@ BREACHES: Final[dict[Rule, list[tuple[Way, object]]]] = {
     secrets_are_hidden_and_given_at_deployment: [
         (("Parameters", "ApiDatabaseUrl", "NoEcho"), False),
         (("Parameters", "PollerDatabaseUrl", "Default"), "postgresql://db/runs"),
-        (("Parameters", "WorkbenchToken"), {"Type": "String", "Default": ""}),
+        (("Parameters", "WorkbenchToken", "NoEcho"), False),
+        (("Parameters", "OtherToken"), {"Type": "String", "Default": ""}),
         (("Parameters", "StorageSecretAccessKey"), {"Type": "String"}),
     ],
     secrets_come_from_parameters_that_are_hidden: [
         (resource("ApiFunction", "Environment", "Variables", "STORAGE_SECRET_ACCESS_KEY"), "x"),
         (resource("CheckFunction", "Environment", "Variables", "TOKEN"), {"Ref": "Stage"}),
         (("Globals", "Function", "Environment", "Variables", "DATABASE_URL"), {"Ref": "Stage"}),
+    ],
+    secrets_are_read_by_whoever_is_told_of_them: [
+        (policies("TickRole"), OTHER_TOKEN),
+        (policies("RelayRole"), OTHER_TOKEN),
+        (
+            resource("RelayFunction", "Environment", "Variables", "WORKBENCH_TOKEN_SECRET_ARN"),
+            {"Ref": "WorkbenchTokenSecretArn"},
+        ),
     ],
     no_secret_is_read_at_deployment: [
         (

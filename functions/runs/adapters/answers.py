@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from runs.adapters.secrets import Secret
+
 MAX_ANSWER_BYTES: Final = 256 * 1024
+UNAUTHORIZED: Final = 401
 PLAIN: Final = {"Accept-Encoding": "identity"}
 """Asks for bodies as they are: a small packed one may unpack to gigabytes."""
 
@@ -85,15 +88,43 @@ class Body:
         return b"".join(self._chunks)
 
 
-def exchange(client: httpx.Client, request: httpx.Request, *, timeout: timedelta) -> Answer:
+def exchange(
+    client: httpx.Client,
+    request: httpx.Request,
+    *,
+    timeout: timedelta,
+    token: Secret | None = None,
+) -> Answer:
     """Sends a request and reads its answer, all within the time-out.
+
+    A token that is refused is read anew; if it is another one now, the request is sent once more.
 
     Raises:
         httpx.TransportError: it could not be sent, or the answer was lost.
         TimeoutError: the answer was not whole in time.
         AnswerInvalid: it is too large or packed.
+        SecretUnavailable: the token can't be read; nothing was sent.
     """
     deadline = time.monotonic() + timeout.total_seconds()
+    if token is None:
+        return _exchanged(client, request, deadline, timeout)
+    sent = token.text()
+    request.headers["Authorization"] = bearer(sent)
+    answer = _exchanged(client, request, deadline, timeout)
+    if answer.status == UNAUTHORIZED and token.renew(sent):
+        request.headers["Authorization"] = bearer(token.text())
+        answer = _exchanged(client, request, deadline, timeout)
+    return answer
+
+
+def bearer(token: str) -> str:
+    """The header Authorization with this token (RFC 6750)."""
+    return f"Bearer {token}"
+
+
+def _exchanged(
+    client: httpx.Client, request: httpx.Request, deadline: float, timeout: timedelta
+) -> Answer:
     response = client.send(request, stream=True)
     try:
         body = Body(response.headers)

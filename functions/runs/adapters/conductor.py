@@ -12,12 +12,20 @@ from urllib.parse import quote
 import httpx
 
 from runs.adapters.answers import PLAIN, Answer, AnswerInvalid, exchange, no_cookies
-from runs.errors import ConductorError, ConductorUnclear, ConductorUnreachable, WorkflowRefused
+from runs.errors import (
+    ConductorError,
+    ConductorUnclear,
+    ConductorUnreachable,
+    SecretUnavailable,
+    WorkflowRefused,
+)
 from runs.model import QUOTE_LENGTH
 from runs.ports import CallEnd, WorkflowExecution, WorkflowStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from runs.adapters.secrets import Secret
 
 CONNECT_TIMEOUT_SECONDS: Final = 2.0
 
@@ -52,13 +60,15 @@ _GATEWAY_STATUSES: Final = frozenset({502, 504})
 class HttpConductor:
     """`ports.Conductor` over HTTP."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, token: Secret | None = None) -> None:
         """Connects on first use.
 
         Args:
             url: Conductor's address, without `/api`.
+            token: what lets us in; None: everybody may.
         """
         self._url = url.rstrip("/")
+        self._token = token
 
     def start(
         self,
@@ -149,7 +159,9 @@ class HttpConductor:
         limits = httpx.Timeout(seconds, connect=min(CONNECT_TIMEOUT_SECONDS, seconds))
         request = self._client.build_request(method, self._url + path, json=body, timeout=limits)
         try:
-            answer = exchange(self._client, request, timeout=timeout)
+            answer = exchange(self._client, request, timeout=timeout, token=self._token)
+        except SecretUnavailable as error:
+            raise ConductorUnreachable(f"Conductor's token can't be had: {error}") from error
         except _NOTHING_SENT as error:
             raise ConductorUnreachable(f"Conductor can't be reached: {error}") from error
         except (httpx.HTTPError, TimeoutError, AnswerInvalid) as error:

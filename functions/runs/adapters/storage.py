@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from runs.errors import RunsError, StorageRefused, StorageUnavailable
+from runs.errors import RunsError, SecretUnavailable, StorageRefused, StorageUnavailable
 from runs.model import QUOTE_LENGTH, clean
 from runs.ports import LINK_LIFETIME, StoredObject, StoredPage
 
@@ -96,6 +96,8 @@ def _translated(bucket: str) -> Iterator[None]:
         raise StorageUnavailable(
             "The user's storage can't be reached at the moment: try again shortly"
         ) from error
+    except SecretUnavailable as error:
+        raise StorageUnavailable("The key to the user's storage can't be had") from error
     except (KeyError, ValueError) as error:
         LOG.warning(
             "storage_answer_invalid",

@@ -12,14 +12,16 @@ import httpx
 
 from runs.adapters.answers import (
     PLAIN,
+    UNAUTHORIZED,
     Answer,
     AnswerInvalid,
     Body,
+    bearer,
     exchange,
     no_cookies,
     retry_after,
 )
-from runs.errors import WorkbenchUnavailable
+from runs.errors import SecretUnavailable, WorkbenchUnavailable
 from runs.model import (
     JOB_ID,
     MESSAGE_LENGTH,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import timedelta
 
+    from runs.adapters.secrets import Secret
     from runs.ports import JobAnswer
 
 SIDE_BY_SIDE: Final = 100
@@ -43,6 +46,7 @@ CONNECT_TIMEOUT_SECONDS: Final = 3.0
 LONGEST_URL: Final = 2_048
 LARGEST_COUNT: Final = 2**53
 _TOO_BUSY: Final = frozenset({429})
+_NOT_LET_IN: Final = frozenset({401, 403})
 _NOTHING_TO_CANCEL: Final = frozenset({404, 409})
 
 
@@ -57,14 +61,18 @@ class Capabilities:
 class HttpWorkbench:
     """`ports.Workbench` over HTTP; its client, loop and knowledge live as long as it does."""
 
-    def __init__(self, url: str, *, answer_time: timedelta = ANSWER_TIME) -> None:
+    def __init__(
+        self, url: str, *, answer_time: timedelta = ANSWER_TIME, token: Secret | None = None
+    ) -> None:
         """Connects on first use.
 
         Args:
             url: the Workbench's address.
             answer_time: what it has for one answer about jobs, all in all.
+            token: what lets us in; None: everybody may.
         """
         self._url = url.rstrip("/")
+        self._token = token
         self._answer_seconds = answer_time.total_seconds()
         self._capabilities: Capabilities | None = None
 
@@ -89,6 +97,8 @@ class HttpWorkbench:
             if answer.status != httpx.codes.OK:
                 raise WorkbenchUnavailable(_refusal(answer).reason)
             return [job_id for job_id in _job_ids(answer.json()) if JOB_ID.match(job_id)]
+        except SecretUnavailable as error:
+            raise WorkbenchUnavailable(f"The Workbench's token can't be had: {error}") from error
         except (httpx.HTTPError, TimeoutError, AnswerInvalid) as error:
             raise WorkbenchUnavailable(f"The Workbench gave no valid answer: {error}") from error
 
@@ -184,6 +194,8 @@ class HttpWorkbench:
                 return await self._send(method, path, body)
         except TimeoutError:
             return NoAnswer(reason=f"The Workbench gave no whole answer within {seconds:g} s")
+        except SecretUnavailable as error:
+            return NoAnswer(reason=f"The Workbench's token can't be had: {error}")
         except (httpx.HTTPError, OSError) as error:
             text = str(error) or type(error).__name__
             return NoAnswer(reason=f"The Workbench can't be reached: {text}")
@@ -200,17 +212,34 @@ class HttpWorkbench:
             return NoAnswer(reason=f"The Workbench's answer can't be used: {error}")
 
     async def _send(self, method: str, path: str, body: object) -> Answer:
-        async with self._client.stream(method, self._url + path, json=body) as response:
+        """A token that is refused is read anew; if it is another one now, once more with that."""
+        if self._token is None:
+            return await self._sent(method, path, body, {})
+        # Reading it takes a while at times: not in the loop, which others wait in too.
+        sent = self._token.known
+        if sent is None:
+            sent = await asyncio.to_thread(self._token.text)
+        answer = await self._sent(method, path, body, {"Authorization": bearer(sent)})
+        if answer.status == UNAUTHORIZED and await asyncio.to_thread(self._token.renew, sent):
+            newer = {"Authorization": bearer(self._token.text())}
+            answer = await self._sent(method, path, body, newer)
+        return answer
+
+    async def _sent(
+        self, method: str, path: str, body: object, headers: Mapping[str, str]
+    ) -> Answer:
+        url = self._url + path
+        async with self._client.stream(method, url, json=body, headers=headers) as response:
             collected = Body(response.headers)
             try:
                 async for chunk in response.aiter_raw():
                     collected.add(chunk)
-                body = collected.whole()
+                told = collected.whole()
             except AnswerInvalid as error:
                 if response.is_success:
                     raise
-                body = str(error).encode()  # A refusal is one, whatever comes with it.
-        return Answer(response.status_code, response.headers, body)
+                told = str(error).encode()  # A refusal is one, whatever comes with it.
+        return Answer(response.status_code, response.headers, told)
 
     async def _offers(self, gate: asyncio.Semaphore) -> Capabilities:
         if self._capabilities is None:
@@ -234,7 +263,7 @@ class HttpWorkbench:
         request = self._sync_client.build_request(
             "GET", self._url + path, params=query, timeout=limit
         )
-        return exchange(self._sync_client, request, timeout=within)
+        return exchange(self._sync_client, request, timeout=within, token=self._token)
 
     # -- what is kept warm ------------------------------------------------------------------------
 
@@ -342,7 +371,8 @@ def _capabilities(answer: Answer) -> Capabilities | None:
 
     A Workbench that doesn't know the question offers nothing.
     """
-    if answer.status in _TOO_BUSY or answer.status >= httpx.codes.INTERNAL_SERVER_ERROR:
+    unknown = _TOO_BUSY | _NOT_LET_IN
+    if answer.status in unknown or answer.status >= httpx.codes.INTERNAL_SERVER_ERROR:
         return None
     try:
         told = answer.json()

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from infra.local.environments import ROOT
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from infra.local.layout import Layout
     from infra.local.parts.part import Say
 
+WORKBENCH_AUTHORIZATION = "CONDUCTOR_SECRET_WORKBENCH_AUTHORIZATION"
+"""Gives `${workflow.secrets.WORKBENCH_AUTHORIZATION}`; without it the header is left out."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Conductor:
@@ -32,6 +35,8 @@ class Conductor:
     environment: Mapping[str, str]
     port: int
     server: ConductorServer
+    workbench_token: str = field(default="", repr=False)
+    """What the Workbench asks of it; empty: nothing."""
     name: str = "conductor"
     stop_signal: signal.Signals = signal.SIGTERM
     boot_seconds: float = 240
@@ -63,13 +68,19 @@ class Conductor:
         flags = (f"-XX:AOTCache={self.server.boot_cache}",)
         return Launch(
             command=tuple(self.server.command(folder=folder, port=self.port, flags=flags)),
-            environment=surroundings(folder, self.environment),
+            environment=surroundings(folder, self.environment) | self._secrets(),
             folder=folder,
         )
 
     def is_ready(self, pid: int) -> bool:
         """By its own health check."""
         return listens(pid, self.port) and answers(f"{self.url}/health")
+
+    def _secrets(self) -> dict[str, str]:
+        """Of these the workflows know the names; what they stand for is in no store of its."""
+        if not self.workbench_token:
+            return {}
+        return {WORKBENCH_AUTHORIZATION: f"Bearer {self.workbench_token}"}
 
     def _fetch(self, say: Say) -> None:
         say("looking for the server")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from infra.local.environments import ROOT, python_of
@@ -40,6 +40,8 @@ class Workbench:
     environment: Mapping[str, str]
     port: int
     storage: StorageAccess
+    token: str = field(default="", repr=False)
+    """What callers must have; empty lets everybody in."""
     name: str = "workbench"
     stop_signal: signal.Signals = signal.SIGTERM
     boot_seconds: float = 60
@@ -72,6 +74,7 @@ class Workbench:
                 "WORKBENCH_PORT": str(self.port),
                 "WORKBENCH_DATA_PATH": str(self._folder / "data"),
                 "WORKBENCH_JOURNAL_PATH": str(self.journal),
+                "WORKBENCH_TOKEN": self.token,
                 "STORAGE_ENDPOINT_URL": self.storage.endpoint_url,
                 "STORAGE_BUCKET": self.storage.bucket,
                 "AWS_ACCESS_KEY_ID": self.storage.access_key_id,

@@ -3,7 +3,8 @@
 Every statement commits by itself (AUTOCOMMIT) and is safe to repeat, because the data says so:
 unique keys, conditions on what was seen; an observation's counts of failures alone may come out
 one too many. So a statement whose connection was lost, or that another transaction made impossible,
-is sent once more, whether or not it was carried out.
+is sent once more, whether or not it was carried out. So is one whose connection was refused for its
+password, if there is another by now.
 
 Row-level security shows a connection the rows of one tenant, named by `app.tenant`. It is told when
 a statement is about to be sent for another tenant than the last one was, and not before, so that
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from runs.errors import DatabaseUnavailable
+from runs.errors import DatabaseUnavailable, SecretUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,6 +42,8 @@ _OVER: Final = frozenset({"57P01", "57P02", _READ_ONLY})
 """The session ended, or it reached a server that may not write any more."""
 _BUSY: Final = frozenset({"53300", "57P03", "57014"})
 """Too many connections; starting up; statement time-out."""
+_NOT_LET_IN: Final = frozenset({"28000", "28P01"})
+"""No such user, or not with this password."""
 _OF_THE_DATA: Final = ("22", "23")
 _OUR_OWN: Final = "PR"
 """What functions that we made in the database raise."""
@@ -77,14 +80,23 @@ class RuleBroken(Exception):
 class Database:
     """Executes statements; connects on first use."""
 
-    def __init__(self, url: Callable[[], str], *, application_name: str) -> None:
+    def __init__(
+        self,
+        url: Callable[[], str],
+        *,
+        application_name: str,
+        renew: Callable[[str], bool] = lambda _refused: False,
+    ) -> None:
         """Does nothing yet.
 
         Args:
             url: `postgresql+pg8000://…`; asked when a connection is made for the first time.
             application_name: shown in pg_stat_activity.
+            renew: whether `url` gives another one than this, which was refused.
         """
         self._url = url
+        self._renew = renew
+        self._address = ""
         self._application_name = application_name
         self._caller = threading.local()
 
@@ -112,27 +124,44 @@ class Database:
             DataRefused: it can't be executed with these parameters.
             RuleBroken: a function of ours in it refused.
         """
+        address = self._address
         try:
             return self._rows(statement, parameters)
+        except SecretUnavailable as error:
+            raise DatabaseUnavailable(f"Its address can't be had: {error}") from error
         except (DBAPIError, OSError) as error:
-            state = _sqlstate(error)
-            if state.startswith(_OF_THE_DATA):
-                raise DataRefused(_told(error)) from error
-            if state.startswith(_OUR_OWN):
-                raise RuleBroken(state, json.loads(_facts(error)["D"])) from error
-            if state == _LOCK_NOT_AVAILABLE:
-                raise RowLocked(_told(error)) from error
-            if state in _BUSY:
-                raise DatabaseUnavailable(_told(error)) from error
-            if state and state not in _REPEATABLE | _OVER:
-                raise
-            if state not in _REPEATABLE:
-                self._engine.dispose()
+            self._make_ready_for_another_try(error, address or self._address)
         try:
             return self._rows(statement, parameters)
+        except SecretUnavailable as error:
+            raise DatabaseUnavailable(f"Its address can't be had: {error}") from error
         except (DBAPIError, OSError) as error:
             self._engine.dispose()
             raise DatabaseUnavailable(_told(error)) from error
+
+    def _make_ready_for_another_try(self, error: Exception, address: str) -> None:
+        """Returns only if the statement that failed at this address may be sent once more.
+
+        Raises:
+            Exception: it may not; see `rows`.
+        """
+        state = _sqlstate(error)
+        if state in _NOT_LET_IN and self._renew(address):
+            if engine := self.__dict__.pop("_engine", None):
+                engine.dispose()
+            return
+        if state.startswith(_OF_THE_DATA):
+            raise DataRefused(_told(error)) from error
+        if state.startswith(_OUR_OWN):
+            raise RuleBroken(state, json.loads(_facts(error)["D"])) from error
+        if state == _LOCK_NOT_AVAILABLE:
+            raise RowLocked(_told(error)) from error
+        if state in _BUSY | _NOT_LET_IN:
+            raise DatabaseUnavailable(_told(error)) from error
+        if state and state not in _REPEATABLE | _OVER:
+            raise error
+        if state not in _REPEATABLE:
+            self._engine.dispose()
 
     def close(self) -> None:
         """Lets go of the connection; the next statement makes another."""
@@ -164,7 +193,8 @@ class Database:
     def _engine(self) -> sa.Engine:
         # pg8000 can't end a connection that was lost; SQLAlchemy tells of it in a stack trace.
         logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
-        url = sa.make_url(self._url())
+        self._address = self._url()
+        url = sa.make_url(self._address)
         engine = sa.create_engine(
             url,
             isolation_level="AUTOCOMMIT",
