@@ -40,7 +40,7 @@ def is_localstacks_own(response: Response) -> bool:
 
     To a body that is called a multipart form and is none it says 400, without a word.
     """
-    is_form = response.request.headers.get("Content-Type", "").startswith("multipart/form-data")
+    is_form = "multipart/form-data" in str(response.request.headers.get("Content-Type"))
     return is_form and response.status_code == 400 and not response.content
 
 

@@ -63,8 +63,9 @@ def map_body(_context: HookContext, body: Any) -> Any:
 @schemathesis.hook
 def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any]) -> None:
     """Keeps most pipelines open; and shows a token that lacks the scope which the call takes."""
-    if _closes_a_pipeline(case.body) and hash(str(case.body)) % ONE_CLOSES_OF:
-        case.body = {**case.body, "enabled": True, "max_active_runs": None}
+    body = case.body
+    if isinstance(body, dict) and _closes_a_pipeline(body) and hash(str(body)) % ONE_CLOSES_OF:
+        case.body = {**body, "enabled": True, "max_active_runs": None}
     if KNOWN.tokens_without:
         [scope] = case.operation.definition.raw["security"][0]["bearer"]
         case.headers["Authorization"] = f"Bearer {KNOWN.tokens_without[scope]}"
@@ -86,10 +87,8 @@ def turned_away(_context: CheckContext, response: Response, case: Case[Any]) -> 
         )
 
 
-def _closes_a_pipeline(body: Any) -> bool:
+def _closes_a_pipeline(body: dict[str, Any]) -> bool:
     """Whether hardly a run could be made of it any more, so that the tale of runs would be over."""
-    if not isinstance(body, dict) or "pipeline_id" in body:
-        return False
     return body.get("enabled") is False or isinstance(body.get("max_active_runs"), int)
 
 

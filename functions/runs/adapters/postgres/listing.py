@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 EXAMINED_PER_ROW: Final = 50
 """How many entries of an index are looked at for each run of a full page, at most."""
-MOST_EXAMINED: Final = 5_000
-"""And for a page of any size: looking at ten thousand takes far longer than a page of a small list,
-and hardly any filter needs them to fill one. docs/performance.md has the figures."""
+MOST_EXAMINED: Final = 1_000
+"""And for a page of any size: as many as a small list has, so that a page costs the same at any
+number of runs. docs/performance.md has the figures."""
 SLACK: Final = timedelta(minutes=10)
 """Ids rise with `created_at`, but for statements that overlap and clocks that are set."""
 
