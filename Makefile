@@ -10,7 +10,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.local/pycache
 .PHONY: audit sbom bench-lists help run test up down logs status token verify model faults mutants soak fuzz problems lint format unit contract e2e prove lock deploy
 
 help: ## List the verbs
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  \033[1m%-11s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: stack-env ## Start everything and run a real pipeline (INPUT=folder: with your files)
 	@$(STACK) run $(if $(INPUT),--input "$(INPUT)")
