@@ -164,6 +164,7 @@ def test_after_the_death_of_one_part_up_mends_it_and_leaves_the_others(
     assert own_stack.run("status").returncode == 0
 
 
+@pytest.mark.prove
 def test_runs_and_files_outlive_down_and_up_and_no_process_does(own_stack: LocalStack) -> None:
     stack = own_stack.up()
     assert stack.storage_path is not None
@@ -233,6 +234,7 @@ def test_a_given_part_that_is_not_there_is_told_and_changes_nothing(
     assert own_stack.run("status").returncode == 0
 
 
+@pytest.mark.prove
 def test_an_up_that_is_interrupted_leaves_nothing_of_what_it_started(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:

@@ -121,6 +121,7 @@ def test_f47_p8_p11_localstack_killed_and_deployed_again_costs_no_run(chain: Cha
     fleet.has_survived()
 
 
+@pytest.mark.prove
 def test_f48_p8_p11_a_stack_that_was_down_costs_no_run(chain: Chain) -> None:
     fleet = Fleet.of(chain)
     chain.local.down()
