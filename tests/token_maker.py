@@ -77,7 +77,7 @@ def public_jwk(key: SigningKey, **members: object) -> dict[str, Any]:
 def token_of_tests() -> str:
     """Of the issuer that `issuer_of_tests` tells functions of, whose clocks may go wrong."""
     now, day = time.time(), 24 * 3_600
-    return TokenMaker(kid="of the tests").token(iat=now - day, exp=now + day)
+    return TokenMaker(kid="of the tests").token(iat=now - day, nbf=now - day, exp=now + day)
 
 
 @cache
