@@ -333,11 +333,8 @@ class MemoryRuns:
     ) -> Recorded:
         self.database.reach()
         named = (new.tenant_id, route, key)
-        if named in self.database.keys:
-            known, run_id = self.database.keys[named]
-            if known != fingerprint:
-                raise IdempotencyKeyReused(run_id)
-            return Recorded(run=self._run(run_id, new.tenant_id), replayed=True)
+        if replayed := self._replay(named, fingerprint):
+            return replayed
         pipeline = self.database.pipelines.get(new.pipeline_id)
         if not pipeline or pipeline.tenant_id != new.tenant_id:
             raise PipelineNotFound(new.pipeline_id)
@@ -369,6 +366,19 @@ class MemoryRuns:
         of_tenant = [run for run in active if run.tenant_id == pipeline.tenant_id]
         if most_active is not None and len(of_tenant) >= most_active:
             raise TenantFull(most_active)
+
+    @stepped
+    def replay(self, *, tenant_id: str, route: str, key: str, fingerprint: str) -> Recorded | None:
+        self.database.reach()
+        return self._replay((tenant_id, route, key), fingerprint)
+
+    def _replay(self, named: tuple[str, str, str], fingerprint: str) -> Recorded | None:
+        if named not in self.database.keys:
+            return None
+        known, run_id = self.database.keys[named]
+        if known != fingerprint:
+            raise IdempotencyKeyReused(run_id)
+        return Recorded(run=self._run(run_id, named[0]), replayed=True)
 
     @stepped
     def run(self, run_id: int, *, tenant_id: str) -> PipelineRun:

@@ -408,7 +408,7 @@ MUTANTS: Final = (
         name="a short page is taken for the last",
         properties=(27,),
         file=LISTING,
-        old='row["last"] if row["number"] == _size_of_piece(page_size) else None',
+        old='rows[0]["last"] if rows[0]["number"] == size else None',
         new="None",
         tests=(LISTS,),
     ),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urlencode
 
 from chalice import Response
@@ -11,11 +12,17 @@ from chalice import Response
 from api.problems import HEADERS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pydantic import BaseModel
 
     from api.bodies import Page, PageQuery
+
+
+B = TypeVar("B", bound="BaseModel")
+
+LARGEST_PAGE_BYTES: Final = 2_500_000
+"""Of JSON, which is escaped once more on its way through API Gateway: at worst it doubles."""
 
 
 def answered(
@@ -32,6 +39,13 @@ def answered(
 def unchanged(headers: Mapping[str, str]) -> Response:
     """304: the caller has this version already."""
     return Response("", status_code=304, headers={**HEADERS, **headers})
+
+
+def fitting(items: Sequence[B]) -> list[B]:
+    """As many of the items as one answer can hold, one at least: Lambda's may have 6 MB."""
+    sizes = accumulate(len(item.model_dump_json().encode()) for item in items)
+    number = sum(1 for size in sizes if size <= LARGEST_PAGE_BYTES)
+    return list(items[: max(1, number)])
 
 
 def page_answer(page: Page, query: PageQuery, address: str) -> Response:

@@ -132,14 +132,16 @@ def page_token_below(query: PageQuery, before: int | None) -> str:
     return "" if before is None else _token({"before": before, "of": query.listed()})
 
 
-def page_name(query: PageQuery, run_id: int) -> str:
-    """The name that a page of a run's objects begins after; empty: the first page.
+def page_name(query: PageQuery, run_id: int) -> str | None:
+    """The name that a page of a run's objects begins after; None: the first page.
 
     Raises:
         RequestInvalid: no token of ours, or one of another list.
     """
     told = _told(query.page_token, f"{query.listed()} {run_id}")
-    after = told.get("after", 0) if told else ""
+    if told is None:
+        return None
+    after = told.get("after")
     if type(after) is str and len(after.encode(errors="replace")) <= LONGEST_NAME:
         return after
     raise RequestInvalid(catalogue.INVALID_PAGE_TOKEN, NOT_OURS)

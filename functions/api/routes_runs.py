@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import uuid4  # noqa: TID251  # the edge where ids are made
 
 from api import catalogue, requests
-from api.answers import answered, page_answer, unchanged
+from api.answers import answered, fitting, page_answer, unchanged
 from api.bodies import (
     CancelRequest,
     OutputsQuery,
@@ -162,10 +162,9 @@ def list_pipeline_runs(call: Call[RunsQuery]) -> Response:
         page_size=wanted.page_size,
         before=requests.page_start(wanted),
     )
-    page = PipelineRunPage(
-        items=[PipelineRunBody.of(run, base=call.base) for run in found.runs],
-        next_page_token=requests.page_token_below(wanted, found.before),
-    )
+    items = fitting([PipelineRunBody.of(run, base=call.base) for run in found.runs])
+    before = found.before if len(items) == len(found.runs) else items[-1].id
+    page = PipelineRunPage(items=items, next_page_token=requests.page_token_below(wanted, before))
     return page_answer(page, wanted, f"{call.base}/pipeline-run")
 
 

@@ -211,6 +211,13 @@ class Runs(Protocol):
             IdempotencyKeyReused: the key came before with another fingerprint.
         """
 
+    def replay(self, *, tenant_id: str, route: str, key: str, fingerprint: str) -> Recorded | None:
+        """The run that this key has made; None: none.
+
+        Raises:
+            IdempotencyKeyReused: the key came before with another fingerprint.
+        """
+
     def run(self, run_id: int, *, tenant_id: str) -> PipelineRun:
         """One run.
 

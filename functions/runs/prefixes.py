@@ -126,9 +126,12 @@ def checked(prefix: str) -> str:
         raise PrefixRefused(_NO_PLACE)
     elif prefix.startswith("/"):
         raise PrefixRefused("must not begin with '/'")
-    if any(segment in {".", ".."} for segment in _decoded(key).split("/")):
+    read = _decoded(key)
+    if any(segment in {".", ".."} for segment in read.replace("\\", "/").split("/")):
         raise PrefixRefused("must not contain '.' or '..' segments")
-    if "//" in f"/{key}":
+    if _UNSAFE.search(read) or "${" in read:
+        raise PrefixRefused("must not contain control characters, backslashes or '${', encoded")
+    if "//" in f"/{read}":
         raise PrefixRefused("must not contain '//'")
     return prefix
 
@@ -145,4 +148,4 @@ def _decoded(key: str) -> str:
     """The key as someone might read it who decodes it, however often."""
     while (plain := unquote(key)) != key:
         key = plain
-    return key.replace("\\", "/")
+    return key

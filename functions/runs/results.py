@@ -31,7 +31,7 @@ class Results:
     rules: StorageRules
 
     def outputs(
-        self, run_id: int, *, tenant_id: str, page_size: int, after: str = ""
+        self, run_id: int, *, tenant_id: str, page_size: int, after: str | None = None
     ) -> ResultsPage:
         """What lies below the output prefix; browsers save it as files.
 
@@ -57,7 +57,7 @@ class Results:
         )
 
     def report(
-        self, run_id: int, *, tenant_id: str, page_size: int, after: str = ""
+        self, run_id: int, *, tenant_id: str, page_size: int, after: str | None = None
     ) -> ResultsPage:
         """What lies below the report prefix; browsers show what they can.
 
@@ -84,7 +84,7 @@ class Results:
         prefix: str,
         *,
         page_size: int,
-        after: str,
+        after: str | None,
         inline: bool,
     ) -> ResultsPage:
         # The rules of today: a link must not lead where the run could not be made any more.
@@ -94,10 +94,12 @@ class Results:
         page = self.storage.objects(
             place,
             page_size=page_size,
-            after=place.folder + after if after else "",
+            after="" if after is None else place.folder + after,
             inline=inline,
         )
         return ResultsPage(
             objects=tuple(page.objects),
-            next_after=page.next_after and page.next_after.removeprefix(place.folder),
+            next_after=(
+                None if page.next_after is None else page.next_after.removeprefix(place.folder)
+            ),
         )

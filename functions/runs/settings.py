@@ -45,7 +45,7 @@ class SettingsInvalid(ValueError):
 class Settings:
     """What every function is told; also the reader."""
 
-    stage: str = "local"
+    stage: str = "prod"
     poll_interval_seconds: int = 30
 
     def __post_init__(self) -> None:

@@ -128,10 +128,10 @@ class Submission:
             IdempotencyKeyReused: nothing was written.
             SubmissionFailed: the run is kept, FAILED.
         """
-        self._refuse_forbidden_places(new)
         deadline = self.clock() + self.submit_wait.total_seconds()
         lease = None if respond_async else SUBMIT_LEASE
-        recorded = self.runs.record(
+        recorded = self._replayed_from_forbidden_places(new, route, key, fingerprint)
+        recorded = recorded or self.runs.record(
             new,
             route=route,
             key=key,
@@ -186,7 +186,25 @@ class Submission:
             route=RETRY_ROUTE,
         )
 
-    def _refuse_forbidden_places(self, new: NewRun) -> None:
+    def _replayed_from_forbidden_places(
+        self, new: NewRun, route: str, key: str, fingerprint: str
+    ) -> Recorded | None:
+        """The run that the key made when its places were allowed still; None: they are.
+
+        Raises:
+            PrefixForbidden: a place isn't allowed, and the key has made nothing.
+        """
+        forbidden = self._forbidden_place(new)
+        if forbidden is None:
+            return None
+        replayed = self.runs.replay(
+            tenant_id=new.tenant_id, route=route, key=key, fingerprint=fingerprint
+        )
+        if replayed is None:
+            raise forbidden
+        return replayed
+
+    def _forbidden_place(self, new: NewRun) -> PrefixForbidden | None:
         places = {
             "input_path_prefix": new.input_path_prefix,
             "output_path_prefix": new.output_path_prefix,
@@ -196,7 +214,8 @@ class Submission:
             if self.rules and prefix is not None:
                 why = self.rules.refusal(prefix, new.tenant_id)
                 if why:
-                    raise PrefixForbidden(field, why)
+                    return PrefixForbidden(field, why)
+        return None
 
     def resolve(self, run: PipelineRun, *, now: datetime) -> Resolution:
         """Finds out what became of a submission and goes on from there.
@@ -289,7 +308,9 @@ class Submission:
         )
         match verdict:
             case Verdict.SUCCEED if (holder := self._other_holder(run, sight)) is not None:
-                taken = f"The Workbench's answer names job {sight.job_id}, which is run {holder}'s"
+                # Whose it is isn't told: it may be another tenant's.
+                taken = f"The Workbench's answer names job {sight.job_id}, which is another run's"
+                LOG.error("job_of_another_run", extra={**_names(run), "holder": holder})
                 invalid = Sight(seen=Seen.DONE_WITHOUT_RESULT, message=taken)
                 return failure(run, invalid, stray=stray_of(run, taken))
             case Verdict.SUCCEED:

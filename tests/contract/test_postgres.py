@@ -948,6 +948,20 @@ def test_what_trying_again_would_not_mend_is_told_at_once(
     assert tries(stumbling) == 1
 
 
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [("22001", DataRefused), ("23505", DataRefused), ("55P03", RowLocked), ("XX000", DBAPIError)],
+)
+def test_f37_what_a_statement_meets_after_a_lost_connection_is_told_as_ever(
+    stumbling: PostgresStore, code: str, error: type[Exception]
+) -> None:
+    """The first request after a pause often finds its connection gone."""
+    [row] = stumbling.database.rows(sa.text("SELECT pg_backend_pid() AS pid"))
+    kill(stumbling, row["pid"])
+    with pytest.raises(error, match="stumbled"):
+        stumble(stumbling, code, 1)
+
+
 def test_s16_an_error_does_not_tell_the_statement_or_its_values(stumbling: PostgresStore) -> None:
     with pytest.raises(DatabaseUnavailable) as told:
         stumble(stumbling, "53300", 4_711)

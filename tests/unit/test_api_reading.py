@@ -377,3 +377,23 @@ def token_of(value: Any) -> str:
 def test_a_token_that_is_none_of_ours_is_refused(api: ApiClient, route: str, token: str) -> None:
     problem = api.get(f"{route}?page_token={token}").problem(400, "invalid_page_token")
     assert "next_page_token" in problem["detail"]
+
+
+def test_a_page_is_no_larger_than_an_answer_of_lambdas_may_be(api: ApiClient, world: World) -> None:
+    """6 MB, in which the body is escaped once more."""
+    world.pipeline()
+    big = {"text": '"' * 15_000}
+    wanted = {"pipeline_id": 1, "input_path_prefix": "in", "output_path_prefix": "out"}
+    for _ in range(200):
+        api.post("/pipeline-run", {**wanted, "parameters": big})
+    seen: list[int] = []
+    token = ""
+    for _ in range(9):
+        answer = api.get(f"/pipeline-run?page_size=200&page_token={token}")
+        assert len(json.dumps(answer.text)) < 6_000_000
+        seen += [run["id"] for run in answer.json["items"]]
+        token = answer.json["next_page_token"]
+        if not token:
+            break
+    assert seen == list(range(200, 0, -1))
+    assert world.run(200).parameters == big

@@ -611,3 +611,21 @@ def test_without_a_database_the_caller_is_told_to_come_back(api: ApiClient, worl
     assert problem["request_id"] == REQUEST_ID
     assert answer.headers["Retry-After"] == "2"
     assert "the database is down" not in answer.text
+
+
+def test_p7_a_replay_is_answered_though_its_prefix_is_allowed_no_more() -> None:
+    world = World()
+    world.pipeline()
+    wanted = wish(output_path_prefix="s3://other/out")
+    with using(WorldWiring(world)):
+        first = ApiClient().post("/pipeline-run", wanted, Idempotency_Key="k")
+    assert first.status == 201
+    with using(WorldWiring(world, {**ENVIRONMENT, "ALLOWED_BUCKETS": ""})):
+        again = ApiClient().post("/pipeline-run", wanted, Idempotency_Key="k")
+        assert (again.status, again.json["id"]) == (200, first.json["id"])
+        other = {**wanted, "tags": {"a": "b"}}
+        reused = ApiClient().post("/pipeline-run", other, Idempotency_Key="k")
+        reused.problem(422, "idempotency_key_reused")
+        new = ApiClient().post("/pipeline-run", wanted, Idempotency_Key="k2")
+        assert new.pointers() == ["/output_path_prefix"]
+    assert len(world.database.runs) == 1

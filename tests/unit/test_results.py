@@ -230,3 +230,19 @@ def test_what_the_storage_does_not_answer_is_told_and_not_taken_for_nothing(benc
     bench.storage.down = True
     with pytest.raises(StorageUnavailable):
         bench.outputs(run)
+
+
+def test_p27_a_folder_that_is_an_object_itself_ends_no_walk_and_none_is_endless() -> None:
+    """S3's console makes one: a key that ends in the slash of the prefix."""
+    bench = Bench()
+    run = bench.run()
+    bench.wrote("out/1/", "out/1/a", "out/1/b")
+    seen: list[str] = []
+    after: str | None = None
+    for _ in range(9):
+        page = bench.results.outputs(run.id, tenant_id="t1", page_size=1, after=after)
+        seen += [one.name for one in page.objects]
+        after = page.next_after
+        if after is None:
+            break
+    assert seen == ["a", "b"]

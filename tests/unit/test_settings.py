@@ -24,7 +24,7 @@ CALL_TIME = timedelta(seconds=5)
 """What the last call of a wait may take beyond it, generously."""
 
 ARN = "arn:aws:secretsmanager:eu-west-2:000000000000:secret:runs/api-AbCdEf"
-DATABASE = {"DATABASE_URL": "postgresql+pg8000://u:p@127.0.0.1:5432/d"}
+DATABASE = {"DATABASE_URL": "postgresql+pg8000://u:p@127.0.0.1:5432/d", "STAGE": "local"}
 SUBMISSION = DATABASE | {"CONDUCTOR_URL": "http://c", "WORKBENCH_API_URL": "http://w"}
 CHECK = SUBMISSION | {"CHECK_QUEUE_URL": "q1", "RETRY_QUEUE_URL": "q2", "EVENT_BUS_NAME": "bus"}
 
@@ -54,11 +54,13 @@ def test_a_variable_is_a_fields_name_in_capitals() -> None:
 
 def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql+pg8000://u:p@h/d")
+    monkeypatch.setenv("STAGE", "test")
     assert DatabaseSettings.from_environment().database_url == "postgresql+pg8000://u:p@h/d"
 
 
 def test_an_empty_variable_counts_as_not_set() -> None:
-    assert DatabaseSettings.from_environment(DATABASE | {"STAGE": ""}).stage == "local"
+    empty = {"POLL_INTERVAL_SECONDS": ""}
+    assert DatabaseSettings.from_environment(DATABASE | empty).poll_interval_seconds == 30
     with pytest.raises(SettingsInvalid, match="EVENT_BUS_NAME must be set"):
         RelaySettings.from_environment(DATABASE | {"EVENT_BUS_NAME": ""})
 
@@ -213,10 +215,10 @@ def test_s19_what_is_local_is_refused_in_production_by_name_and_with_what_to_do(
 
 def test_s19_whatever_is_not_called_local_or_test_is_production() -> None:
     token = {"WORKBENCH_TOKEN": "x"}
-    for stage in ("prod", "production", "Prod", "staging", "LOCAL", "dev"):
+    for stage in ("prod", "production", "Prod", "staging", "LOCAL", "dev", ""):
         with pytest.raises(SettingsInvalid, match="WORKBENCH_TOKEN holds a secret"):
             HuntSettings.from_environment(PRODUCTION | token | {"STAGE": stage})
-    for stage in ("local", "test", ""):
+    for stage in ("local", "test"):
         read = HuntSettings.from_environment(PRODUCTION | token | {"STAGE": stage})
         assert read.workbench_token == token["WORKBENCH_TOKEN"]
 

@@ -34,6 +34,7 @@ LOADED = {
 OF_NOBODY = ("_sysconfigdata", "_cython_", "cython_runtime")
 """How Python was built, and what compiled modules share: no packages."""
 SETTINGS = {
+    "STAGE": "test",
     "DATABASE_URL": "postgresql+pg8000://nobody@127.0.0.1:1/none",
     "CONDUCTOR_URL": "http://127.0.0.1:1",
     "WORKBENCH_API_URL": "http://127.0.0.1:1",

@@ -216,7 +216,7 @@ def test_p10_f10_a_job_that_another_active_run_has_is_not_taken(world: World) ->
 
     run, error = first_failure(world)
 
-    told = "The Workbench's answer names job job-1, which is run 1's"
+    told = "The Workbench's answer names job job-1, which is another run's"
     assert (run.status, run.workbench_job_id, str(error)) == (S.FAILED, None, told)
     assert run.error
     assert run.error.code == "workbench_answer_invalid"

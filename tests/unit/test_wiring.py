@@ -112,7 +112,7 @@ def test_everything_of_an_environment_has_the_one_connection() -> None:
 
 
 def test_building_reads_no_more_than_the_part_needs() -> None:
-    wiring = Wiring({"DATABASE_URL": CHOSEN["DATABASE_URL"]})
+    wiring = Wiring({name: CHOSEN[name] for name in ("DATABASE_URL", "STAGE")})
     assert wiring.runs
     with pytest.raises(SettingsInvalid, match="CHECK_QUEUE_URL must be set"):
         _ = wiring.sweeping

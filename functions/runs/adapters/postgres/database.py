@@ -136,6 +136,7 @@ class Database:
         except SecretUnavailable as error:
             raise DatabaseUnavailable(f"Its address can't be had: {error}") from error
         except (DBAPIError, OSError) as error:
+            _refuse(error)
             self._engine.dispose()
             raise DatabaseUnavailable(_told(error)) from error
 
@@ -150,16 +151,7 @@ class Database:
             if engine := self.__dict__.pop("_engine", None):
                 engine.dispose()
             return
-        if state.startswith(_OF_THE_DATA):
-            raise DataRefused(_told(error)) from error
-        if state.startswith(_OUR_OWN):
-            raise RuleBroken(state, json.loads(_facts(error)["D"])) from error
-        if state == _LOCK_NOT_AVAILABLE:
-            raise RowLocked(_told(error)) from error
-        if state in _BUSY | _NOT_LET_IN:
-            raise DatabaseUnavailable(_told(error)) from error
-        if state and state not in _REPEATABLE | _OVER:
-            raise error
+        _refuse(error)
         if state not in _REPEATABLE:
             self._engine.dispose()
 
@@ -214,6 +206,25 @@ class Database:
         )
         sa.event.listen(engine, "connect", _send_at_once)
         return engine
+
+
+def _refuse(error: Exception) -> None:
+    """Returns only if another try of the statement may help.
+
+    Raises:
+        Exception: it may not; see `Database.rows`.
+    """
+    state = _sqlstate(error)
+    if state.startswith(_OF_THE_DATA):
+        raise DataRefused(_told(error)) from error
+    if state.startswith(_OUR_OWN):
+        raise RuleBroken(state, json.loads(_facts(error)["D"])) from error
+    if state == _LOCK_NOT_AVAILABLE:
+        raise RowLocked(_told(error)) from error
+    if state in _BUSY | _NOT_LET_IN:
+        raise DatabaseUnavailable(_told(error)) from error
+    if state and state not in _REPEATABLE | _OVER:
+        raise error
 
 
 def _sqlstate(error: BaseException) -> str:

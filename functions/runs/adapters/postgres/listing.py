@@ -8,7 +8,7 @@ less than a page of what was asked for, and says where to go on.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
@@ -40,13 +40,31 @@ def page_of(
     database: Database, where: RunFilter, *, tenant_id: str, page_size: int, before: int | None
 ) -> RunPage:
     """See `ports.Runs.page`."""
-    piece = (
+    entries = (
         sa.select(_RUN.id, _RUN.created_at, _RUN.tags)
         .where(*_by_index(where, tenant_id, before), *_by_time(database, where, tenant_id))
         .order_by(_RUN.id.desc())
-        .limit(_size_of_piece(page_size))
-        .subquery()
     )
+    if not _needs_looking(where):
+        chosen = entries.limit(page_size).subquery()
+        statement = RUNS.join(chosen, chosen.c.id == _RUN.id).order_by(_RUN.id.desc())
+        runs = [run_of(row) for row in database.rows(statement)]
+        return RunPage(runs=runs, before=runs[-1].id if len(runs) == page_size else None)
+    size = _size_of_piece(page_size)
+    rows = database.rows(_looked_for(where, entries.limit(size), page_size))
+    runs = [run_of(row) for row in rows if row["id"] is not None]
+    if len(runs) == page_size:
+        return RunPage(runs=runs, before=runs[-1].id)
+    return RunPage(runs=runs, before=rows[0]["last"] if rows[0]["number"] == size else None)
+
+
+def _looked_for(where: RunFilter, entries: sa.Select[Any], page_size: int) -> sa.Select[Any]:
+    """The runs of a piece that fit, and how far the piece goes; one row without a run for none.
+
+    One statement: whoever looked at the piece again might find another one, and go on behind runs
+    that nobody has looked at.
+    """
+    piece = entries.cte("piece")
     chosen = (
         sa.select(piece.c.id)
         .where(*_by_looking(where, piece))
@@ -54,19 +72,17 @@ def page_of(
         .limit(page_size)
         .subquery()
     )
-    statement = RUNS.join(chosen, chosen.c.id == _RUN.id).order_by(_RUN.id.desc())
-    runs = [run_of(row) for row in database.rows(statement)]
-    if len(runs) == page_size:
-        return RunPage(runs=runs, before=runs[-1].id)
-    return RunPage(runs=runs, before=_end_of(database, piece, page_size))
-
-
-def _end_of(database: Database, piece: sa.Subquery, page_size: int) -> int | None:
-    """Where a page goes on that isn't full; None: the list ends with it."""
-    statement = sa.select(sa.func.count().label("number"), sa.func.min(piece.c.id).label("last"))
-    [row] = database.rows(statement)
-    last: int | None = row["last"] if row["number"] == _size_of_piece(page_size) else None
-    return last
+    found = RUNS.join(chosen, chosen.c.id == _RUN.id).subquery()
+    extent = (
+        sa.select(sa.func.count().label("number"), sa.func.min(piece.c.id).label("last"))
+        .select_from(piece)
+        .subquery()
+    )
+    return (
+        sa.select(extent, found)
+        .select_from(extent.outerjoin(found, sa.true()))
+        .order_by(found.c.id.desc())
+    )
 
 
 def _size_of_piece(page_size: int) -> int:
@@ -129,7 +145,12 @@ def _surely_earlier(tenant_id: str, at: datetime) -> sa.ColumnElement[int]:
     return sa.func.coalesce(found, sa.literal(0, sa.BigInteger))
 
 
-def _by_looking(where: RunFilter, piece: sa.Subquery) -> Iterator[sa.ColumnElement[bool]]:
+def _needs_looking(where: RunFilter) -> bool:
+    """Whether the filter has something that no index tells."""
+    return (where.tag, where.created_after, where.created_before) != (None, None, None)
+
+
+def _by_looking(where: RunFilter, piece: sa.CTE) -> Iterator[sa.ColumnElement[bool]]:
     if where.created_before is not None:
         yield piece.c.created_at < _moment(where.created_before)
     if where.created_after is not None:

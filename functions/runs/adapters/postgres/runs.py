@@ -82,21 +82,27 @@ class PostgresRuns:
         if rows:
             run = run_of(rows[0])
             return Recorded(run=run, replayed=False, events=[first_event(run)])
-        return self._replay(new, route=route, key=key, fingerprint=fingerprint)
+        replayed = self.replay(
+            tenant_id=new.tenant_id, route=route, key=key, fingerprint=fingerprint
+        )
+        if replayed is None:
+            raise PipelineNotFound(new.pipeline_id)
+        return replayed
 
-    def _replay(self, new: NewRun, *, route: str, key: str, fingerprint: str) -> Recorded:
+    def replay(self, *, tenant_id: str, route: str, key: str, fingerprint: str) -> Recorded | None:
+        """See `ports.Runs`."""
         statement = sa.select(idempotency_keys.c.run_id, idempotency_keys.c.fingerprint).where(
-            idempotency_keys.c.tenant_id == new.tenant_id,
+            idempotency_keys.c.tenant_id == tenant_id,
             idempotency_keys.c.route == route,
             idempotency_keys.c.key == key,
         )
         rows = self.database.rows(statement)
         if not rows:
-            raise PipelineNotFound(new.pipeline_id)
+            return None
         run_id = rows[0]["run_id"]
         if rows[0]["fingerprint"] != fingerprint:
             raise IdempotencyKeyReused(run_id)
-        return Recorded(run=self.run(run_id, tenant_id=new.tenant_id), replayed=True)
+        return Recorded(run=self.run(run_id, tenant_id=tenant_id), replayed=True)
 
     def run(self, run_id: int, *, tenant_id: str) -> PipelineRun:
         """See `ports.Runs`."""

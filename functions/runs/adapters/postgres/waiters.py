@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
+
+from runs.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,4 +45,5 @@ class PostgresWaiters:
         try:
             yield True
         finally:
-            self.database.rows(_LEAVE, {"place": rows[0]["place"]})
+            with suppress(DatabaseUnavailable):  # The session has ended, and its locks with it.
+                self.database.rows(_LEAVE, {"place": rows[0]["place"]})
