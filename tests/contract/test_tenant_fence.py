@@ -198,7 +198,8 @@ def test_s5_a_method_that_forgets_its_tenant_is_fenced_in_by_the_wired_connectio
 ) -> None:
     two_tenants(store)
     user = store.user_of("api")
-    wiring = Wiring({"DATABASE_URL": user.render_as_string(hide_password=False)})
+    text = user.render_as_string(hide_password=False)
+    wiring = Wiring({"STAGE": "test", "DATABASE_URL": text})
     assert isinstance(wiring.runs, PostgresRuns)
     runs = ForgetfulRuns(wiring.runs.database)
 
