@@ -204,7 +204,7 @@ MUTANTS: Final = (
         name="a run is written though its key was used",
         properties=(7, 13),
         file=SQL,
-        old="FROM new JOIN keyed USING (run_id)",
+        old="FROM new JOIN keyed USING (run_id) WHERE admitted",
         new="FROM new LEFT JOIN keyed USING (run_id)",
         tests=(RUNS_CONTRACT,),
     ),
