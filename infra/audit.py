@@ -180,7 +180,7 @@ def _say_what_is_missing(
         f"NOT AUDITED {names}{more}\n"
         f"The source of advisories answered for {how_far} of {len(asked)} locked packages, so "
         "nothing is proven.\n"
-        "Run this again where pypi.org can be reached (or set HTTPS_PROXY). pip-audit said:"
+        "Try again where the package index can be reached (or set HTTPS_PROXY). pip-audit said:"
     )
     for trouble in list(dict.fromkeys(troubles))[:SHOWN]:
         print(f"  {trouble[:200]}")

@@ -76,9 +76,9 @@ def test_a_lock_is_read_whole() -> None:
     [
         "alpha==1.0",
         f"alpha>=1.0 --hash=sha256:{'a' * 64}",
-        f"--index-url https://index.test alpha==1.0 --hash=sha256:{'a' * 64}",
+        f"--index-url elsewhere alpha==1.0 --hash=sha256:{'a' * 64}",
         f"alpha==1.0 --hash=sha256:{'a' * 64} --pre",
-        "--index-url https://index.test",
+        "--index-url elsewhere",
         "-e ./somewhere",
     ],
 )
