@@ -7,7 +7,7 @@ DEV := .local/envs/dev/bin
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.local/pycache
 
 .DEFAULT_GOAL := help
-.PHONY: audit sbom bench-lists help run test up down logs status token verify model faults mutants soak fuzz problems lint format unit contract e2e prove lock deploy
+.PHONY: audit sbom bench-lists help run test up down logs status metrics token verify conformance model faults mutants soak fuzz problems lint format unit contract e2e prove lock deploy
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  \033[1m%-11s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ status: stack-env ## Show what runs, where, and how much memory it takes
 logs: stack-env ## Follow the logs (PART=conductor: of one part)
 	@$(STACK) logs $(PART)
 
+metrics: stack-env ## Show the service's figures and alarms, live (ONCE=1: print them once)
+	@.local/envs/stack/bin/python -m infra.metrics $(if $(ONCE),--once)
+
 token: stack-env ## Print a token for the API (TENANT=, SCOPES="runs:read", SUBJECT=, HOURS=)
 	@$(STACK) token $(if $(TENANT),--tenant "$(TENANT)") $(if $(SCOPES),--scopes "$(SCOPES)") $(if $(SUBJECT),--subject "$(SUBJECT)") $(if $(HOURS),--hours "$(HOURS)")
 
@@ -36,6 +39,9 @@ test: dev-env ## Lint, then all tests but the long proofs
 
 verify: stack-env ## Check the invariants of the running stack (EVERY=1: also of what is rare)
 	@.local/envs/stack/bin/python -m infra.verify $(if $(EVERY),--everything)
+
+conformance: ## Judge a Workbench by the contract (WORKBENCH_API_URL=, WORKBENCH_TOKEN=, INPUT=, OUTPUT=, JOB_MINUTES=)
+	@$(ENV) stack && .local/envs/stack/bin/python -m infra.conformance $(if $(INPUT),--input "$(INPUT)") $(if $(OUTPUT),--output "$(OUTPUT)") $(if $(REPORT),--report "$(REPORT)") $(if $(PARAMETERS),--parameters '$(PARAMETERS)') $(if $(JOB_MINUTES),--job-minutes "$(JOB_MINUTES)")
 
 model: dev-env ## 10,000 random histories of the whole service (HISTORIES=n, SEED=n)
 	@$(DEV)/python -m pytest tests/model -n 2 --histories $(or $(HISTORIES),10000) --model-seed $(or $(SEED),1)
@@ -57,6 +63,9 @@ lint: dev-env ## Ruff, mypy, import-linter, deptry, cfn-lint
 
 problems: dev-env ## Write docs/problems.md from the API's catalogue
 	@PYTHONPATH=functions:. $(DEV)/python -m infra.problems
+
+screenshots: dev-env ## Take the documentation's pictures of the dashboard (needs Chromium)
+	@PYTHONPATH=.:functions:tests $(DEV)/python -m dashboard_screenshots
 
 format: dev-env ## Format the code
 	@$(DEV)/ruff format . && $(DEV)/ruff check --fix-only --quiet .

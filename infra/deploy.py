@@ -171,7 +171,8 @@ def _migrate(database_url: str) -> None:
     from infra.migrate import migrate  # noqa: PLC0415 - the same
 
     try:
-        migrate(database_url)
+        for warning in migrate(database_url):
+            _say(f"Warning: {warning}")
     except (SQLAlchemyError, OSError) as error:
         raise DeployTrouble(
             f"The database can't be migrated: {getattr(error, 'orig', None) or error}\n"

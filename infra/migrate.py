@@ -16,12 +16,25 @@ LOCK_TIMEOUT = "5s"
 ONE_AT_A_TIME = 7_161_915
 """The advisory lock that two deployments at once queue up for."""
 
+SHOWN_NOTHING = """
+    SELECT quote_ident(rolname) FROM pg_roles, pg_tables
+    WHERE schemaname = current_schema() AND tablename = 'pipeline_runs'
+        AND rolcanlogin AND has_table_privilege(rolname, 'pipeline_runs', 'SELECT')
+        AND NOT (rolsuper OR rolbypassrls OR pg_has_role(rolname, tableowner, 'USAGE')
+            OR pg_has_role(rolname, 'api', 'USAGE') OR pg_has_role(rolname, 'poller', 'USAGE'))
+    ORDER BY rolname
+"""
+"""The users whose privileges let them read the runs, and whom no policy shows one."""
 
-def migrate(database_url: str) -> None:
+
+def migrate(database_url: str) -> list[str]:
     """Runs the migrations that the database lacks, all or none; harmless when none are left.
 
     Args:
         database_url: `postgresql+pg8000://user:password@host:port/name`, of the schema's owner.
+
+    Returns:
+        What an administrator has to see to, one text for each.
 
     Raises:
         sqlalchemy.exc.DBAPIError: the database can't be reached or refused a statement.
@@ -37,6 +50,15 @@ def migrate(database_url: str) -> None:
         config.set_main_option("script_location", str(MIGRATIONS))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        return [_shown_nothing(user) for user in connection.scalars(sa.text(SHOWN_NOTHING))]
+
+
+def _shown_nothing(user: str) -> str:
+    return (
+        f"database user {user} may read the tables and is in neither role api nor poller: "
+        "row-level security shows it no rows, and raises no error. If functions of a release "
+        f"before these roles are that user, run: GRANT poller TO {user};"
+    )
 
 
 def connect_arguments(database_url: str) -> dict[str, object]:
@@ -50,7 +72,8 @@ if __name__ == "__main__":
     if not url:
         sys.exit("error: name the database: python -m infra.migrate DATABASE_URL")
     try:
-        migrate(url)
+        for warning in migrate(url):
+            print(f"warning: {warning}", file=sys.stderr)
     except PermissionError as error:
         sys.exit(f"error: {error}")
     print("The database has the newest schema.")

@@ -60,6 +60,8 @@ class ApiClient:
     """Sent with every request."""
     bearer: str | None = "default"
     """The token: whom `SpokenTokens` takes the caller for; None: no token."""
+    seconds_left: float = 29
+    """Of the function's time."""
 
     def get(self, target: str, **headers: str) -> Answer:
         return self.send("GET", target, headers=_named(headers))
@@ -123,7 +125,7 @@ class ApiClient:
             "body": text,
             "isBase64Encoded": base64,
         }
-        told = app(event, Invocation(REQUEST_ID))
+        told = app(event, Invocation(REQUEST_ID, seconds_left=self.seconds_left))
         assert not told["multiValueHeaders"]
         assert_documented(method, resource, told["statusCode"], told["headers"], told["body"])
         return Answer(told["statusCode"], told["headers"], told["body"])

@@ -28,7 +28,9 @@ from memory_database import (
     FakeTime,
     MemoryBreakers,
     MemoryDatabase,
+    MemoryOverviews,
     MemoryPipelines,
+    MemoryRetention,
     MemoryRuns,
     MemoryStrays,
     Steps,
@@ -54,8 +56,10 @@ from runs.ports import (
     WorkflowStatus,
 )
 from runs.publishing import Publishing
+from runs.purging import Purging
 from runs.status import TERMINAL, PipelineMode
 from runs.submission import Submission
+from runs.surveying import Surveying
 from runs.sweeping import Sweeping, SweepReport
 
 if TYPE_CHECKING:
@@ -64,6 +68,7 @@ if TYPE_CHECKING:
 
     from runs.events import RunEvent
     from runs.messages import CheckMessage, TickMessage
+    from runs.metrics import Metric
     from runs.model import Pipeline, PipelineRun, Progress
     from runs.ports import Delayed, JobAnswer
 
@@ -614,6 +619,36 @@ def in_order(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     return [function(item) for item in items]
 
 
+# -- figures --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Told:
+    """Figures that were told at once, and what they are told apart by."""
+
+    figures: Mapping[Metric, float]
+    dimensions: Mapping[str, str]
+
+
+@dataclass
+class MemoryMeter:
+    """`ports.Meter`."""
+
+    told: list[Told] = field(default_factory=list)
+
+    def tell(self, figures: Mapping[Metric, float], **dimensions: str) -> None:
+        assert figures
+        self.told.append(Told(dict(figures), dimensions))
+
+    def figures(self, metric: Metric, **dimensions: str) -> list[float]:
+        """What was told of one metric, in order."""
+        return [
+            told.figures[metric]
+            for told in self.told
+            if metric in told.figures and dict(told.dimensions) == dimensions
+        ]
+
+
 # -- all together ---------------------------------------------------------------------------------
 
 
@@ -639,13 +674,15 @@ class World:
         self.workbench = MemoryWorkbench(self.time, self.steps)
         self.conductor = MemoryConductor(self.time, self.workbench, self.steps)
         self.bus = MemoryBus(self.steps)
-        self.publishing = Publishing(self.runs, self.bus)
+        self.meter = MemoryMeter()
+        self.publishing = Publishing(self.runs, self.bus, self.meter)
         self.submission = Submission(
             runs=self.runs,
             conductor=self.conductor,
             workbench=self.workbench,
             check_queue=self.check_queue,
             publish=self.publishing.publish,
+            meter=self.meter,
             pause=self.time.pause,
             clock=self.time,
             workbench_api_url=WORKBENCH_URL,
@@ -656,7 +693,16 @@ class World:
         self.cancelling = Cancelling(
             runs=self.runs, check_queue=self.check_queue, publish=self.publishing.publish
         )
-        self.hunting = Hunting(strays=self.strays, workbench=self.workbench, clock=self.time)
+        self.hunting = Hunting(
+            strays=self.strays, workbench=self.workbench, meter=self.meter, clock=self.time
+        )
+        self.surveying = Surveying(overviews=MemoryOverviews(self.database), meter=self.meter)
+        self.purging = Purging(
+            retention=MemoryRetention(self.database),
+            meter=self.meter,
+            clock=self.time,
+            kept_for=timedelta(days=90),
+        )
         self.checking = Checking(
             runs=self.runs,
             breakers=self.breakers,
@@ -666,6 +712,7 @@ class World:
             resolve=self.submission.resolve,
             publish=self.publishing.publish,
             side_by_side=in_order,
+            meter=self.meter,
             clock=self.time,
             poll_interval=poll_interval,
             max_attempts=3,
@@ -679,6 +726,7 @@ class World:
             check_queue=self.check_queue,
             retry_queue=self.retry_queue,
             tick_queue=self.tick_queue,
+            meter=self.meter,
             clock=self.time,
             poll_interval=poll_interval,
         )

@@ -39,13 +39,14 @@ from runs.ports import (
     Breaker,
     Claim,
     DueRun,
+    Fleet,
     Overview,
     Recorded,
     RunNow,
     RunPage,
     StrayCheck,
 )
-from runs.status import TERMINAL, PipelineRunStatus
+from runs.status import ACTIVE, TERMINAL, PipelineRunStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -253,7 +254,6 @@ class MemoryPipelines:
         timeout_seconds: int | None = None,
     ) -> Pipeline:
         self.database.reach()
-        self._refuse_double(tenant_id, name)
         made = Pipeline(
             id=len(self.database.pipelines) + 1,
             tenant_id=tenant_id,
@@ -268,6 +268,11 @@ class MemoryPipelines:
             max_active_runs=max_active_runs,
             timeout_seconds=timeout_seconds,
         )
+        for there in self.database.pipelines.values():
+            now = self.database.now
+            if replace(there, id=made.id, created_at=now, updated_at=now) == made:
+                return there
+        self._refuse_double(tenant_id, name)
         self.database.pipelines[made.id] = made
         return made
 
@@ -678,6 +683,86 @@ class MemoryOverviews:
             breaker=self.database.breakers.get(workbench, Breaker()),
         )
 
+    @stepped
+    def fleet(self) -> Fleet:
+        self.database.reach()
+        now = self.database.now
+        active = [self.database.seen(self.database.runs[one]) for one in self.database.active_ids()]
+        stale = sorted(
+            (now - (run.observation.last_checked_at or run.started_at)).total_seconds()
+            for run in active
+            if run.started_at
+        )
+        waiting = [
+            event.at
+            for run_id, events in self.database.events.items()
+            for event in events
+            if (run_id, event.version) not in self.database.published
+        ]
+        return Fleet(
+            active=dict.fromkeys(sorted(ACTIVE), 0) | Counter(run.status for run in active),
+            troubled=sum(run.next_check_at is not None for run in active),
+            staleness_seconds=(_share(stale, 0.5), _share(stale, 0.99), _share(stale, 1)),
+            unpublished_seconds=(now - min(waiting, default=now)).total_seconds(),
+            breakers_open=sum(bool(one.opened_at) for one in self.database.breakers.values()),
+        )
+
+
+def _share(ordered: Sequence[float], part: float) -> float:
+    """The value below which this part lies, in between two by their distance."""
+    if not ordered:
+        return 0.0
+    place = part * (len(ordered) - 1)
+    below = ordered[int(place)]
+    above = ordered[min(int(place) + 1, len(ordered) - 1)]
+    return below + (above - below) * (place - int(place))
+
+
+@dataclass(eq=False)
+class MemoryRetention:
+    """`ports.Retention`."""
+
+    database: MemoryDatabase
+
+    @property
+    def steps(self) -> Steps:
+        return self.database.steps
+
+    @stepped
+    def purge(self, *, older_than: timedelta, most: int) -> int:
+        self.database.reach()
+        over = [run for run in self.database.runs.values() if run.completed_at]
+        due = [
+            run.id
+            for run in sorted(over, key=lambda run: (run.completed_at, run.id))
+            if run.completed_at
+            and run.completed_at < self.database.now - older_than
+            and self._is_finished_with(run)
+        ][:most]
+        for run_id in due:
+            self._delete(run_id)
+        return len(due)
+
+    def _is_finished_with(self, run: PipelineRun) -> bool:
+        """Nothing is to be done about it, and no row points to it."""
+        told = all(
+            (run.id, event.version) in self.database.published
+            for event in self.database.events[run.id]
+        )
+        stray = self.database.strays.get(run.id)
+        retried = any(other.retry_of == run.id for other in self.database.runs.values())
+        return told and not (stray and stray.next_look_at) and not retried
+
+    def _delete(self, run_id: int) -> None:
+        del self.database.runs[run_id]
+        self.database.observations.pop(run_id, None)
+        self.database.strays.pop(run_id, None)
+        for event in self.database.events.pop(run_id):
+            self.database.published.discard((run_id, event.version))
+        for name, (_, made) in list(self.database.keys.items()):
+            if made == run_id:
+                del self.database.keys[name]
+
 
 @dataclass(eq=False)
 class MemoryBreakers:
@@ -849,6 +934,7 @@ def _first(
         parameters=_as_json(new.parameters),
         tags=_as_json(new.tags),
         retry_of=new.retry_of,
+        request_id=new.request_id,
         output=None,
         created_at=now,
         updated_at=now,

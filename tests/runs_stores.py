@@ -16,6 +16,7 @@ from memory_database import (
     MemoryDatabase,
     MemoryOverviews,
     MemoryPipelines,
+    MemoryRetention,
     MemoryRuns,
     MemoryStrays,
 )
@@ -24,6 +25,7 @@ from runs.adapters.postgres import (
     PostgresBreakers,
     PostgresOverviews,
     PostgresPipelines,
+    PostgresRetention,
     PostgresRuns,
     PostgresStrays,
 )
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-    from runs.ports import Breakers, Overviews, Pipelines, Runs, Strays
+    from runs.ports import Breakers, Overviews, Pipelines, Retention, Runs, Strays
 
 FUNCTIONS: Final = "functions"
 """A database user with the roles of all functions, and its password."""
@@ -55,6 +57,12 @@ class Store(Protocol):
 
     @property
     def overviews(self) -> Overviews: ...
+
+    @property
+    def retention(self) -> Retention: ...
+
+    def keys(self) -> list[int]:
+        """The runs that idempotency keys stand for."""
 
     def another(self) -> Runs:
         """The same runs by another connection."""
@@ -100,6 +108,13 @@ class MemoryStore:
     @property
     def overviews(self) -> MemoryOverviews:
         return MemoryOverviews(self.database)
+
+    @property
+    def retention(self) -> MemoryRetention:
+        return MemoryRetention(self.database)
+
+    def keys(self) -> list[int]:
+        return [run_id for _, run_id in self.database.keys.values()]
 
     def another(self) -> MemoryRuns:
         return MemoryRuns(self.database)
@@ -185,6 +200,13 @@ class PostgresStore:
     @property
     def overviews(self) -> PostgresOverviews:
         return PostgresOverviews(self.database)
+
+    @property
+    def retention(self) -> PostgresRetention:
+        return PostgresRetention(self.database)
+
+    def keys(self) -> list[int]:
+        return [run_id for (run_id,) in self.execute("SELECT run_id FROM idempotency_keys")]
 
     def another(self) -> PostgresRuns:
         return PostgresRuns(self.connect())

@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields
 from typing import Any, Final
 
+from api import catalogue
 from api.app import app
 from api.operations import OPERATIONS
+from api.problems import RETRY_AFTER_SECONDS
 from runs import settings
 
 Template = dict[str, Any]
@@ -32,6 +34,15 @@ SETTINGS: Final = {
     "CheckFunction": settings.CheckSettings,
     "RelayFunction": settings.RelaySettings,
     "HuntFunction": settings.HuntSettings,
+    "SurveyFunction": settings.DatabaseSettings,
+    "PurgeFunction": settings.PurgeSettings,
+}
+SCHEDULES: Final = {
+    "TickFunction": "rate(1 minute)",
+    "RelayFunction": "rate(1 minute)",
+    "HuntFunction": "rate(1 minute)",
+    "SurveyFunction": "rate(1 minute)",
+    "PurgeFunction": "rate(1 hour)",
 }
 RETENTION_SECONDS: Final = {
     "CheckQueue": 300,
@@ -82,6 +93,8 @@ ALLOWED: Final = {
         ("events:PutEvents", "EventBus.Arn"),
     },
     "HuntFunction": _reading("PollerDatabaseSecretArn", "WorkbenchTokenSecretArn"),
+    "SurveyFunction": _reading("PollerDatabaseSecretArn"),
+    "PurgeFunction": _reading("PollerDatabaseSecretArn"),
 }
 """What each function does with AWS, and so what its role allows (S13)."""
 LOGS_AND_NETWORK: Final = {
@@ -213,6 +226,21 @@ def gateway_speaks_problems(template: Template) -> Iterator[str]:
             yield from (f"{name}: {kind}: {fault}" for fault in _faults_of(answer))
 
 
+def callers_try_again_if_tokens_cant_be_checked(template: Template) -> Iterator[str]:
+    """An authorizer that fails is answered as the API answers it, not as a bug (P30).
+
+    It has two names for that, and which of them it takes when the function raises isn't documented.
+    """
+    for name, api in _resources(template, "AWS::Serverless::Api"):
+        for kind in ("AUTHORIZER_FAILURE", "AUTHORIZER_CONFIGURATION_ERROR"):
+            answer = api["Properties"].get("GatewayResponses", {}).get(kind, {})
+            headers = answer.get("ResponseParameters", {}).get("Headers", {})
+            if answer.get("StatusCode") != catalogue.TOKENS_UNAVAILABLE.status:
+                yield f"{name}: {kind} is answered {answer.get('StatusCode')}"
+            elif headers.get("Retry-After") != f"'{RETRY_AFTER_SECONDS}'":
+                yield f"{name}: {kind} does not tell when to try again"
+
+
 def api_answers_in_time(template: Template) -> Iterator[str]:
     """The API's function ends before API Gateway gives up, and its wait before the function."""
     for name, function in _functions(template):
@@ -235,7 +263,7 @@ def schedules_are_never_repeated(template: Template) -> Iterator[str]:
             event for event in function.get("Events", {}).values() if event["Type"] == "Schedule"
         ]
         for rule in rules:
-            if rule["Properties"]["Schedule"] != "rate(1 minute)":
+            if rule["Properties"]["Schedule"] != SCHEDULES.get(name):
                 yield f"{name}: runs at {rule['Properties']['Schedule']}"
             if rule["Properties"].get("RetryPolicy") != once:
                 yield f"{name}: its rule tries again"
@@ -247,9 +275,7 @@ def schedules_are_never_repeated(template: Template) -> Iterator[str]:
         for event in function.get("Events", {}).values()
         if event["Type"] == "Schedule"
     }
-    yield from (
-        f"{name}: has no schedule" for name in {"TickFunction", "RelayFunction"} - scheduled
-    )
+    yield from (f"{name}: has no schedule" for name in SCHEDULES.keys() - scheduled)
 
 
 # -- queues ---------------------------------------------------------------------------------------
@@ -380,6 +406,7 @@ RULES: Final[tuple[Rule, ...]] = (
     strangers_are_turned_away,
     siblings_share_a_variable,
     gateway_speaks_problems,
+    callers_try_again_if_tokens_cant_be_checked,
     api_answers_in_time,
     schedules_are_never_repeated,
     batches_fail_in_part,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from fakes import WORKBENCH_URL, in_order
-from memory_database import MemoryOverviews
+from memory_database import MemoryOverviews, MemoryRetention
 from memory_storage import MemoryStorage
 from runs import logs
 from runs.callers import Caller, Scope
@@ -69,18 +69,21 @@ class SpokenTokens:
 
 
 class CountedWaiters:
-    """`ports.Waiters` with a number of free places."""
+    """`ports.Waiters` with a number of free places, which can be lost while they are taken."""
 
     def __init__(self, free: int = 5) -> None:
         self.free = free
+        self.lost = False
+        self.asked: list[str] = []
 
     @contextmanager
-    def place(self) -> Iterator[bool]:
+    def place(self, tenant_id: str) -> Iterator[Callable[[], bool]]:
+        self.asked.append(tenant_id)
         if not self.free:
-            yield False
+            yield lambda: False
             return
         self.free -= 1
-        yield True
+        yield lambda: not self.lost
         self.free += 1
 
 
@@ -98,6 +101,8 @@ class WorldWiring(Wiring):
         self.storage = MemoryStorage()
         self.waiters = CountedWaiters()
         self.overviews = MemoryOverviews(world.database)
+        self.retention = MemoryRetention(world.database)
+        self.meter = world.meter
         self.acted_for: list[str] = []
 
     def acting_for(self, tenant_id: str) -> AbstractContextManager[None]:

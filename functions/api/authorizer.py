@@ -9,19 +9,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from runs import logs
-from runs.errors import TokenRefused
+from runs.errors import TokenRefused, TokensUnavailable
+from runs.tracing import traced
 from runs.wiring import wired
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 
+@traced
 @logs.logger().inject_lambda_context
 def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
     """Lambda's entry, for a TOKEN authorizer.
 
     Raises:
         Exception: the one text that API Gateway answers 401 to.
+        TokensUnavailable: no token can be checked now; the template has it answered 503.
     """
     scheme, _, token = str(event.get("authorizationToken", "")).partition(" ")
     try:
@@ -29,6 +32,9 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
     except TokenRefused as refused:
         logs.logger().info("token_refused", extra={"reason": str(refused)})
         raise Exception("Unauthorized") from None  # noqa: TRY002  # API Gateway's own word
+    except TokensUnavailable as unavailable:
+        logs.logger().error("request_without_keys_of_issuer", extra={"error": str(unavailable)})
+        raise
     stage = "/".join(str(event["methodArn"]).split("/")[:2])
     allowed = {"Action": "execute-api:Invoke", "Effect": "Allow", "Resource": f"{stage}/*"}
     return {

@@ -22,12 +22,12 @@ from pydantic import (
 )
 
 from api import VERSION
-from runs import prefixes
+from runs import parameters, prefixes
 from runs.model import CancelCause, ErrorCategory  # noqa: TC001
 from runs.status import ACTIVE, TERMINAL, PipelineMode, PipelineRunStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from pydantic.config import JsonDict
     from pydantic.json_schema import JsonSchemaValue
@@ -49,8 +49,6 @@ _LAST_MOMENT: Final = datetime(9999, 1, 1, tzinfo=UTC)
 _RFC_3339: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
-FILLED_IN: Final = "${workflow.secrets."
-"""In any text, Conductor puts one of its own secrets in place of what begins so; all else stays."""
 
 
 def _storable(text: str) -> str:
@@ -59,28 +57,15 @@ def _storable(text: str) -> str:
     return text
 
 
-def _small(parameters: dict[str, Any]) -> dict[str, Any]:
-    for text in _texts(parameters):
+def _small(value: dict[str, Any]) -> dict[str, Any]:
+    for text in parameters.texts(value):
         _storable(text)
-        if FILLED_IN in text:
-            raise ValueError(f"must not contain '{FILLED_IN}'")
-    text = json.dumps(parameters, ensure_ascii=False, separators=(",", ":"))
+    if why := parameters.refusal(value):
+        raise ValueError(why)
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     if len(text.encode()) > LARGEST_PARAMETERS_BYTES:
         raise ValueError(f"must not be larger than {LARGEST_PARAMETERS_BYTES // 1024} KiB as JSON")
-    return parameters
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Every text in a JSON value, keys too."""
-    pending = [value]
-    while pending:
-        match pending.pop():
-            case str() as text:
-                yield text
-            case dict() as members:
-                pending += [*members.keys(), *members.values()]
-            case list() as items:
-                pending += items
+    return value
 
 
 def _spelled_out(moment: object) -> object:
@@ -383,6 +368,7 @@ class PipelineRunBody(BaseModel):
     parameters: dict[str, JsonValue] | None
     tags: dict[str, str]
     retry_of: int | None
+    request_id: str | None
     conductor_workflow_id: str | None
     timeout_seconds: int
     cancel_requested_at: datetime | None

@@ -70,7 +70,10 @@ METHOD_NOT_ALLOWED: Final = ProblemKind(
     "method_not_allowed", 405, "Method not allowed", "The header `Allow` names those that are."
 )
 PIPELINE_EXISTS: Final = ProblemKind(
-    "pipeline_exists", 409, "Pipeline exists", "Another pipeline of yours has this name."
+    "pipeline_exists",
+    409,
+    "Pipeline exists",
+    "Another pipeline of yours has this name. To a `POST` with just its fields it is the answer.",
 )
 PIPELINE_DISABLED: Final = ProblemKind(
     "pipeline_disabled",

@@ -26,7 +26,8 @@ Runs batch pipelines: nothing is lost and nothing runs twice, whatever fails.
 
 Send `Authorization: Bearer <token>`. Creating is safe to repeat with the same `Idempotency-Key`.
 Every error is a problem (RFC 9457): `code` is stable and for programs, `detail` is for people,
-`request_id` finds the call in the logs.
+`request_id` finds the call in the logs. It is the `X-Request-Id` that you send (up to 128 letters,
+digits and `.`, `_`, `~`, `-`), or else one of ours; a run's goes with it to the Workbench.
 """
 _TAGS: Final = {"pipeline-run": "Runs", "pipeline": "Pipelines"}
 _IDS: Final = {"pipeline_id": "The pipeline's id.", "pipeline_run_id": "The run's id."}
@@ -54,6 +55,7 @@ _OF_PROBLEMS: Final = {
     503: {"Retry-After": "In how many seconds to try again."},
 }
 """The headers that problems always carry."""
+_CALLED: Final = "What the request is called in all logs."
 _NEXT: Final = '`rel="next"`: the next page, if there is one (RFC 8288).'
 _LARGEST_ID: Final = 2**63 - 1
 
@@ -233,13 +235,15 @@ def _answers(
         told = dict(operation.answer_headers)
         if shape and issubclass(shape, Page):
             told["Link"] = _NEXT
-        answers[str(status)] |= _present("headers", _told_headers(told))
+        named = _told_headers({"X-Request-Id": _CALLED}, always=True)
+        answers[str(status)] |= {"headers": _told_headers(told) | named}
     return answers
 
 
 def _problem_headers(operation: Operation, status: int) -> dict[str, Any]:
     """A submission that failed has made a run, and says where it is."""
-    headers = _told_headers(_OF_PROBLEMS.get(status, {}), always=True)
+    always = {**_OF_PROBLEMS.get(status, {}), "X-Request-Id": _CALLED}
+    headers = _told_headers(always, always=True)
     if catalogue.SUBMISSION_FAILED in operation.problems and status == 500:
         of_run = ("Location", "Idempotent-Replayed")
         headers |= _told_headers({name: operation.answer_headers[name] for name in of_run})
@@ -274,7 +278,7 @@ def _problems(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
                     }
                 }
             },
-            **_present("headers", _problem_headers(operation, status)),
+            "headers": _problem_headers(operation, status),
         }
         for status, kinds in by_status.items()
     }

@@ -60,12 +60,16 @@ class Call(Generic[W]):
         wanted: The body or the query, in its shape.
         request: What else came in.
         base: The address that the API's paths are appended to.
+        seconds_left: Of the function's time, once the caller was known.
+        request_id: What the request is called in all logs.
     """
 
     caller: Caller
     wanted: W
     request: Request
     base: str
+    seconds_left: float
+    request_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +177,8 @@ class Routes(Blueprint):
                 wanted=_wanted(request, operation),
                 request=request,
                 base=self._base(),
+                seconds_left=self.lambda_context.get_remaining_time_in_millis() / 1000,
+                request_id=self._request_id(),
             )
             steps = {name: _step(name, text) for name, text in variables.items()}
             fence = wired().acting_for(caller.tenant_id) if operation.scope else nullcontext()
@@ -182,7 +188,8 @@ class Routes(Blueprint):
         return answering
 
     def _request_id(self) -> str:
-        return str(self.lambda_context.aws_request_id)
+        own = str(self.lambda_context.aws_request_id)
+        return requests.request_id(self.current_request.headers, own)
 
     def _base(self) -> str:
         """As it is configured, or by the request, unless a stage's name is hidden from callers."""

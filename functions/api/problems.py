@@ -208,7 +208,7 @@ _AWAY: Final = MappingProxyType(
 
 def _refused(error: errors.RequestRefused) -> Problem:
     """A 404 says the original design's words and no more."""
-    if isinstance(error, errors.PrefixForbidden):
+    if isinstance(error, errors.FieldForbidden):
         return _invalid([{"pointer": f"/{error.field}", "message": str(error)}])
     kind = _REFUSALS[type(error)]
     detail = "" if kind.status == 404 else str(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from api import catalogue
@@ -13,6 +14,8 @@ from runs import strict_json
 from runs.errors import TokenRefused
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from chalice.app import Request
 
     from api.bodies import PageQuery, RequestBody
@@ -24,7 +27,19 @@ ANY_MEDIA_TYPE: Final = ["*/*"]
 LONGEST_KEY: Final = 255
 LONGEST_NAME: Final = 1_024
 """Of an object: S3's own limit."""
+REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 NOT_OURS: Final = "page_token must be a next_page_token of an answer"
+
+
+def request_id(headers: Mapping[str, str] | None, own: str) -> str:
+    """What the request is called in all logs: as its caller's X-Request-Id says, or else `own`.
+
+    A name that could be more than a name, where it is written or sent on, is not taken.
+    """
+    for name, value in (headers or {}).items():
+        if name.lower() == "x-request-id" and REQUEST_ID.fullmatch(value):
+            return value
+    return own
 
 
 def body(request: Request, shape: type[B]) -> B:

@@ -28,7 +28,11 @@ routes = Routes(__name__)
     problems=[catalogue.PIPELINE_EXISTS],
 )
 def create_pipeline(call: Call[PipelineRequest]) -> Response:
-    """Records a pipeline."""
+    """Records a pipeline.
+
+    Whoever did not get the answer may send the same again: if a pipeline of this name has just
+    these fields, it is answered, with 201 too, and none is made.
+    """
     pipeline = wired().pipelines.create_pipeline(
         tenant_id=call.caller.tenant_id, **call.wanted.model_dump()
     )

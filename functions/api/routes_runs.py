@@ -89,7 +89,11 @@ def create_pipeline_run(call: Call[PipelineRunRequest]) -> Response:
     """Records a run and submits it."""
     respond_async = requests.prefers_async(call.request)
     recorded = wired().submission.submit(
-        NewRun(tenant_id=call.caller.tenant_id, **call.wanted.model_dump()),
+        NewRun(
+            tenant_id=call.caller.tenant_id,
+            request_id=call.request_id,
+            **call.wanted.model_dump(),
+        ),
         key=_key(call.request),
         fingerprint=call.wanted.fingerprint(),
         respond_async=respond_async,
@@ -119,6 +123,7 @@ def retry_pipeline_run(call: Call[RequestBody], pipeline_run_id: int) -> Respons
         tenant_id=call.caller.tenant_id,
         key=_key(call.request),
         respond_async=respond_async,
+        request_id=call.request_id,
     )
     return _recorded_answer(recorded, call.base, respond_async=respond_async)
 
@@ -183,13 +188,14 @@ def get_pipeline_run(call: Call[RunQuery], pipeline_run_id: int) -> Response:
     """One run as it is now, or as soon as it changes.
 
     With `wait` the answer comes once the run's version is beyond `since_version`, has ended, or the
-    time is over; at once if many callers wait already.
+    time is over; at once if many callers wait already, and early if there is too little time left.
     """
     run = wired().watching.watch(
         pipeline_run_id,
         tenant_id=call.caller.tenant_id,
         since_version=call.wanted.since_version,
         wait_seconds=call.wanted.wait,
+        seconds_left=call.seconds_left,
     )
     tag = _entity_tag(run)
     if requests.matches(call.request, tag):

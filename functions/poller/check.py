@@ -9,6 +9,7 @@ from runs import logs
 from runs.errors import DatabaseUnavailable
 from runs.messages import CheckMessage, MessageUnreadable
 from runs.model import QUOTE_LENGTH
+from runs.tracing import traced
 from runs.wiring import wired
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ MARGIN: Final = timedelta(seconds=10)
 """Left of the function's time when the asking ends."""
 
 
+@traced
 @LOG.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Reports as failed only what can't be read: that alone may come to the DLQ."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from runs import logs
 from runs.errors import DatabaseUnavailable
+from runs.tracing import traced
 from runs.wiring import wired
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ MARGIN: Final = timedelta(seconds=15)
 """Left of the function's time when the last look begins: it may wait for three answers."""
 
 
+@traced
 @LOG.inject_lambda_context
 def handler(_event: dict[str, Any], context: LambdaContext) -> None:
     """Once a minute; without a database what is due waits for the next."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from runs import logs
 from runs.errors import DatabaseUnavailable
+from runs.tracing import traced
 from runs.wiring import wired
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 LOG = logs.logger()
 
 
+@traced
 @LOG.inject_lambda_context
 def handler(_event: dict[str, Any], _context: LambdaContext) -> None:
     """Once a minute; without a database what is left waits for the next."""

@@ -9,6 +9,7 @@ from runs import logs
 from runs.errors import DatabaseUnavailable
 from runs.messages import MessageUnreadable, TickMessage
 from runs.model import QUOTE_LENGTH
+from runs.tracing import traced
 from runs.wiring import wired
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ MARGIN: Final = timedelta(seconds=10)
 """Left of the function's time when the last page of shards is claimed."""
 
 
+@traced
 @LOG.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> None:
     """Without a database the tick is over: the next one is the retry."""

@@ -21,6 +21,7 @@ from runs.deadlines import (
 )
 from runs.errors import DatabaseUnavailable
 from runs.messages import CheckMessage
+from runs.metrics import Metric
 from runs.model import (
     MESSAGE_LENGTH,
     QUOTE_LENGTH,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
         CheckQueue,
         Clock,
         JobAnswer,
+        Meter,
         Runs,
         SideBySide,
         Workbench,
@@ -118,6 +120,7 @@ class Checking:
     resolve: Resolve
     publish: Callable[[Sequence[RunEvent]], object]
     side_by_side: SideBySide
+    meter: Meter
     clock: Clock
     poll_interval: timedelta
     max_attempts: int
@@ -133,7 +136,8 @@ class Checking:
         Raises:
             DatabaseUnavailable: the next sweep repeats what was lost.
         """
-        deadline = self.clock() + within.total_seconds()
+        began = self.clock()
+        deadline = began + within.total_seconds()
         named = {run_id for message in messages for run_id in message.run_ids}
         found = self.runs.active(sorted(named), workbench=self.workbench_api_url)
         now, active = found.now, found.runs
@@ -156,6 +160,15 @@ class Checking:
             left=len(due) - len(looks),
         )
         LOG.info("checked", extra=asdict(report))
+        self.meter.tell(
+            {
+                Metric.CHECKS: report.asked,
+                Metric.CHECKS_TROUBLED: report.troubled,
+                Metric.CHECKS_LEFT: report.left,
+                Metric.CHECK_RETRIES: sum(look.retry is not None for look in looks),
+                Metric.CHECK_TIME: self.clock() - began,
+            }
+        )
         return report
 
     def _ask(self, runs: Sequence[PipelineRun], batch: _Batch) -> list[Look]:
@@ -233,16 +246,18 @@ class Checking:
         Returns:
             The runs whose cancel it accepted.
         """
-        by_job = {run.workbench_job_id: run.id for run in runs if run.workbench_job_id}
+        by_job = {run.workbench_job_id: run for run in runs if run.workbench_job_id}
         if not by_job:
             return set()
         answers = self.workbench.cancel(list(by_job), within=self._left(batch))
         for job_id, answer in answers.items():
-            told = {"run_id": by_job[job_id], "end": answer.end, "reason": answer.reason}
+            told = {**by_job[job_id].names, "end": answer.end, "reason": answer.reason}
             level = logging.WARNING if answer.end is CancelEnd.UNCLEAR else logging.INFO
             LOG.log(level, "cancel_carried", extra=told)
         return {
-            by_job[job_id] for job_id, answer in answers.items() if answer.end is CancelEnd.ACCEPTED
+            by_job[job_id].id
+            for job_id, answer in answers.items()
+            if answer.end is CancelEnd.ACCEPTED
         }
 
     def _left(self, batch: _Batch) -> timedelta:
@@ -284,7 +299,7 @@ class Checking:
             raise
         except Exception as error:
             # The batch's edge: a run that trips over a bug of ours must not take others along.
-            LOG.exception("resolve_failed", extra={"run_id": run.id})
+            LOG.exception("resolve_failed", extra=run.names)
             resolution = Resolution(unresolved=f"{type(error).__name__}: {error}")
             deadline = run.created_at + self.submit_deadline
             if run.status is PipelineRunStatus.CREATED and batch.now >= deadline:
@@ -318,8 +333,7 @@ class Checking:
         LOG.warning(
             "check_troubled",
             extra={
-                "run_id": run.id,
-                "correlation_id": run.correlation_id,
+                **run.names,
                 "attempt": attempt,
                 "reason": reason[:QUOTE_LENGTH],
             },

@@ -11,7 +11,9 @@ RunsError
 │   ├── IdempotencyKeyReused
 │   ├── RunAlreadyTerminal   there is nothing left to cancel
 │   ├── RunNotTerminal       it isn't retried while it may still end well
-│   ├── PrefixForbidden      a path prefix that this caller may not use
+│   ├── FieldForbidden       what a run is to be made of may not be so
+│   │   ├── PrefixForbidden     a path prefix that this caller may not use
+│   │   └── ParametersForbidden parameters that Conductor must not be given
 │   ├── NoReport             the run was not asked for one
 │   ├── TokenRefused         nobody knows who calls
 │   └── ScopeMissing         the caller is known and may not do this
@@ -24,7 +26,7 @@ RunsError
 ├── DatabaseUnavailable      the database can't be reached, or not now
 ├── ConductorError
 │   ├── WorkflowRefused      Conductor answered 4xx: nothing was started
-│   ├── ConductorUnreachable nothing was sent
+│   ├── ConductorUnreachable nothing was sent, or let in
 │   └── ConductorUnclear     sent, and no clear answer: it may have been carried out
 └── WorkbenchUnavailable     the Workbench gave no valid answer
 """
@@ -118,12 +120,23 @@ class RunNotTerminal(RequestRefused):
         super().__init__(f"Run {run_id} has not ended: it is {status}. Cancel it first, or wait")
 
 
-class PrefixForbidden(RequestRefused):
-    """A path prefix outside what the caller may use; the text says why."""
+class FieldForbidden(RequestRefused):
+    """A field of a run can't be what was asked for; the text says why."""
 
     def __init__(self, field: str, why: str) -> None:
         super().__init__(why)
         self.field = field
+
+
+class PrefixForbidden(FieldForbidden):
+    """A path prefix outside what the caller may use."""
+
+
+class ParametersForbidden(FieldForbidden):
+    """Parameters that Conductor would not pass through as they are."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__("parameters", why)
 
 
 class NoReport(RequestRefused):
@@ -186,11 +199,15 @@ class ConductorError(RunsError):
 
 
 class WorkflowRefused(ConductorError):
-    """Conductor answered 4xx: nothing was started."""
+    """Conductor itself answered 4xx: nothing was started."""
 
 
 class ConductorUnreachable(ConductorError):
-    """Nothing was sent: no route, no name, no TLS, connection refused."""
+    """Nothing was started, and that may change.
+
+    Nothing was sent (no route, name, TLS, connection or time), or a gate before Conductor let
+    nothing in (401, 403, 407, 429).
+    """
 
 
 class ConductorUnclear(ConductorError):

@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from runs.errors import WorkbenchUnavailable
+from runs.metrics import Metric
 from runs.ports import CancelEnd
 from runs.status import PipelineRunStatus
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from runs.model import PipelineRun
-    from runs.ports import Clock, StrayCheck, Strays, Workbench
+    from runs.ports import Clock, Meter, StrayCheck, Strays, Workbench
 
 LOG = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class Hunting:
 
     strays: Strays
     workbench: Workbench
+    meter: Meter
     clock: Clock
 
     def hunt(self, *, within: timedelta) -> HuntReport:
@@ -66,6 +68,8 @@ class Hunting:
             looks += 1
             cancelled += look.cancelled
             postponed += not look.is_whole
+        if cancelled:
+            self.meter.tell({Metric.DUPLICATES_FOUND: cancelled})
         return HuntReport(checks=looks, cancelled=cancelled, postponed=postponed)
 
     def _look(self, check: StrayCheck) -> _Look:
@@ -76,7 +80,7 @@ class Hunting:
         ends = {job_id: answer.end for job_id, answer in answers.items()}
         cancelled = [job_id for job_id in unwanted if ends.get(job_id) is CancelEnd.ACCEPTED]
         for job_id in cancelled:
-            told_of = {"run_id": check.run.id, "workbench_job_id": job_id}
+            told_of = {**check.run.names, "workbench_job_id": job_id}
             LOG.warning("stray_job_cancelled", extra=told_of)
         unclear = [job for job in unwanted if ends.get(job, CancelEnd.UNCLEAR) is CancelEnd.UNCLEAR]
         look = _Look(cancelled=len(cancelled), is_whole=told is not None and not unclear)
@@ -88,13 +92,13 @@ class Hunting:
         try:
             return self.workbench.jobs_of(run.correlation_id, within=LOOK_TIMEOUT) or ()
         except WorkbenchUnavailable as error:
-            LOG.warning("hunt_postponed", extra={"run_id": run.id, "error": str(error)})
+            LOG.warning("hunt_postponed", extra={**run.names, "error": str(error)})
             return None
 
     def _note(self, check: StrayCheck, look: _Look, unclear: Sequence[str]) -> None:
         over = check.now >= check.noted_at + GIVEN_UP
         if not look.is_whole and over:
-            LOG.error("hunt_given_up", extra={"run_id": check.run.id, "unclear": unclear})
+            LOG.error("hunt_given_up", extra={**check.run.names, "unclear": unclear})
         if over or (look.is_whole and check.looks + 1 >= LOOKS):
             next_look_at = None
         elif look.is_whole:

@@ -132,6 +132,8 @@ class NewRun:
     timeout_seconds: int | None = None
     """None: its pipeline's."""
     retry_of: int | None = None
+    request_id: str | None = None
+    """Finds what was done for this run in all logs, the Workbench's too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +160,8 @@ class PipelineRun:
     parameters: Mapping[str, object] | None
     tags: Mapping[str, str]
     retry_of: int | None
+    request_id: str | None
+    """Of the request that made it; None: made before runs had one."""
     output: object | None
     created_at: datetime
     updated_at: datetime
@@ -174,6 +178,15 @@ class PipelineRun:
     next_check_at: datetime | None
     """Set while the last check failed: the run isn't asked before it."""
     observation: Observation = Observation()
+
+    @property
+    def names(self) -> dict[str, object]:
+        """What it is called in logs, here and elsewhere."""
+        return {
+            "run_id": self.id,
+            "correlation_id": self.correlation_id,
+            "request_id": self.request_id,
+        }
 
     @property
     def is_terminal(self) -> bool:

@@ -33,9 +33,11 @@ class Seen(Enum):
     """What can be seen of a submission."""
 
     NOT_SENT = auto()
-    """Conductor couldn't be reached: nothing was sent to it."""
+    """Conductor couldn't be reached, or a gate before it let nothing in."""
     REFUSED = auto()
     """Conductor answered 4xx."""
+    FORBIDDEN = auto()
+    """Conductor must not be given what the run was asked for: nothing was sent to it."""
     START_UNCLEAR = auto()
     """A start was sent and its answer lost."""
     NO_WORKFLOW = auto()
@@ -72,6 +74,7 @@ _FIRST_TIME: Final[Mapping[Seen, Verdict]] = MappingProxyType(
     {
         Seen.NOT_SENT: Verdict.FAIL,
         Seen.REFUSED: Verdict.FAIL,
+        Seen.FORBIDDEN: Verdict.FAIL,
         Seen.START_UNCLEAR: Verdict.WAIT,
         Seen.NO_WORKFLOW: Verdict.START,
         Seen.RUNNING: Verdict.WAIT,
@@ -213,6 +216,7 @@ _CATEGORIES: Final[Mapping[Seen, tuple[str, ErrorCategory]]] = MappingProxyType(
     {
         Seen.NOT_SENT: ("conductor_unreachable", ErrorCategory.PLATFORM),
         Seen.REFUSED: ("workflow_refused", ErrorCategory.PLATFORM),
+        Seen.FORBIDDEN: ("parameters_forbidden", ErrorCategory.USER),
         Seen.DONE_WITHOUT_RESULT: ("workbench_answer_invalid", ErrorCategory.UPSTREAM),
         Seen.WORKBENCH_REFUSED: ("workbench_refused", ErrorCategory.UPSTREAM),
         Seen.WORKBENCH_BROKE: ("workbench_failed", ErrorCategory.UPSTREAM),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from runs.callers import Caller
     from runs.events import RunEvent
     from runs.messages import CheckMessage, TickMessage
+    from runs.metrics import Metric
     from runs.model import (
         Finding,
         NewRun,
@@ -148,7 +149,7 @@ class Pipelines(Protocol):
         max_active_runs: int | None = None,
         timeout_seconds: int | None = None,
     ) -> Pipeline:
-        """Records a pipeline.
+        """Records a pipeline, or finds the one that is just so, whoever recorded it when.
 
         Raises:
             PipelineExists: another one has this name.
@@ -353,12 +354,58 @@ class Overviews(Protocol):
     def overview(self, *, tenant_id: str, workbench: str) -> Overview:
         """As it is now, with the breaker of the Workbench at this address."""
 
+    def fleet(self) -> Fleet:
+        """All tenants' as it is now, for whoever may see them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """All tenants' active runs at a moment, and what waits."""
+
+    active: Mapping[PipelineRunStatus, int]
+    """How many runs of a status there are."""
+    troubled: int
+    """Of these, how many had no valid answer at their last check."""
+    staleness_seconds: tuple[float, float, float]
+    """Of those that have a job, the age of the newest valid answer: median, 99th percentile, most;
+    zeros where there are none."""
+    unpublished_seconds: float
+    """The age of the oldest event that didn't reach the bus yet; 0: all did."""
+    breakers_open: int
+
+
+class Meter(Protocol):
+    """Takes figures; what is told is never lost by waiting, for it waits for nothing."""
+
+    def tell(self, figures: Mapping[Metric, float], **dimensions: str) -> None:
+        """Tells figures of now.
+
+        Args:
+            figures: in each metric's own unit; one or more.
+            dimensions: what they are told apart by, such as `status`.
+        """
+
+
+class Retention(Protocol):
+    """The runs that have ended."""
+
+    def purge(self, *, older_than: timedelta, most: int) -> int:
+        """Deletes runs that ended longer ago, each with its events, observations and key.
+
+        Left are runs with an event that didn't reach the bus, with a job that is still hunted, and
+        those that another run is a retry of. Returns how many were deleted.
+        """
+
 
 class Waiters(Protocol):
     """The callers that wait for a run, in all environments; there is room for a few."""
 
-    def place(self) -> AbstractContextManager[bool]:
-        """Whether there is one for the caller; it is kept until the context is left."""
+    def place(self, tenant_id: str) -> AbstractContextManager[Callable[[], bool]]:
+        """Takes a place for a caller of this tenant, which never has all of them.
+
+        Entering it gives what tells whether the caller has a place: from the start there may be
+        none, and one may be lost. It is given back when the context is left.
+        """
 
 
 class Strays(Protocol):
@@ -441,8 +488,8 @@ class Conductor(Protocol):
         """Starts a workflow and returns its id.
 
         Raises:
-            WorkflowRefused: Conductor answered 4xx.
-            ConductorUnreachable: nothing was sent.
+            WorkflowRefused: Conductor itself answered 4xx.
+            ConductorUnreachable: nothing was sent, or a gate before Conductor let nothing in.
             ConductorUnclear: it may have been started.
         """
 

@@ -7,16 +7,18 @@ and the relay sends what was left.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from runs.errors import DatabaseUnavailable
+from runs.metrics import Metric
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from runs.events import RunEvent
-    from runs.ports import EventBus, Runs
+    from runs.ports import EventBus, Meter, Runs
 
 LOG = logging.getLogger(__name__)
 
@@ -30,9 +32,16 @@ class Publishing:
 
     runs: Runs
     bus: EventBus
+    meter: Meter
 
     def publish(self, events: Sequence[RunEvent]) -> int:
-        """Tells the bus of these and remembers it; returns how many the bus took."""
+        """Tells of changes that were just made; returns how many the bus took."""
+        for status, number in Counter(event.status for event in events).items():
+            self.meter.tell({Metric.RUNS_ENTERED: number}, status=status)
+        return self._send(events)
+
+    def _send(self, events: Sequence[RunEvent]) -> int:
+        """Tells the bus and remembers it."""
         if not events:
             return 0
         taken = self.bus.publish(events)
@@ -62,7 +71,7 @@ class Publishing:
         published = 0
         for _ in range(RELAY_PAGES):
             events = self.runs.unpublished(RELAY_PAGE)
-            taken = self.publish(events)
+            taken = self._send(events)
             published += taken
             if taken < RELAY_PAGE:
                 break

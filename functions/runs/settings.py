@@ -35,6 +35,7 @@ LARGEST: Final = MappingProxyType(
     }
 )
 """What has an upper bound, and is positive."""
+LONGEST_RETENTION_DAYS: Final = 36_500
 
 
 class SettingsInvalid(ValueError):
@@ -47,6 +48,8 @@ class Settings:
 
     stage: str = "prod"
     poll_interval_seconds: int = 30
+    tracing: bool = False
+    """Whether calls are traced by X-Ray: only where its daemon is."""
 
     def __post_init__(self) -> None:
         """Checks what a type can't say.
@@ -228,6 +231,20 @@ class HuntSettings(DatabaseSettings, WorkbenchTokenSettings):
     """`poller.hunt`."""
 
     workbench_api_url: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PurgeSettings(DatabaseSettings):
+    """`poller.purge`."""
+
+    retention_days: int = 90
+    """How long a run is kept once it has ended; 0: for ever."""
+
+    def __post_init__(self) -> None:
+        """See `Settings`."""
+        super().__post_init__()
+        if not 0 <= self.retention_days <= LONGEST_RETENTION_DAYS:
+            raise SettingsInvalid(f"RETENTION_DAYS must be from 0 to {LONGEST_RETENTION_DAYS}")
 
 
 def _text(text: str) -> str:

@@ -14,10 +14,13 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from runs import parameters
 from runs.errors import (
     ConductorError,
     ConductorUnreachable,
     DatabaseUnavailable,
+    FieldForbidden,
+    ParametersForbidden,
     PrefixForbidden,
     RunNotTerminal,
     SubmissionFailed,
@@ -25,6 +28,7 @@ from runs.errors import (
     WorkflowRefused,
 )
 from runs.messages import CheckMessage
+from runs.metrics import Metric
 from runs.model import MESSAGE_LENGTH, NewRun, clean, transition
 from runs.outcomes import (
     Seen,
@@ -48,7 +52,7 @@ if TYPE_CHECKING:
 
     from runs.events import RunEvent
     from runs.model import PipelineRun, Stray, Transition
-    from runs.ports import CheckQueue, Clock, Conductor, Pause, Recorded, Runs, Workbench
+    from runs.ports import CheckQueue, Clock, Conductor, Meter, Pause, Recorded, Runs, Workbench
     from runs.prefixes import StorageRules
 
 LOG = logging.getLogger(__name__)
@@ -73,6 +77,7 @@ def workflow_input(run: PipelineRun, workbench_api_url: str) -> Mapping[str, obj
         "parameters": run.parameters,
         "workbench_api_url": workbench_api_url,
         "idempotency_key": run.correlation_id,
+        "request_id": run.request_id,
     }
 
 
@@ -93,6 +98,7 @@ class Submission:
     workbench: Workbench
     check_queue: CheckQueue
     publish: Callable[[Sequence[RunEvent]], object]
+    meter: Meter
     pause: Pause
     clock: Clock
     workbench_api_url: str
@@ -120,7 +126,7 @@ class Submission:
             the caller does not want to wait.
 
         Raises:
-            PrefixForbidden: nothing was written.
+            FieldForbidden: nothing was written.
             PipelineNotFound: nothing was written.
             PipelineDisabled: nothing was written.
             PipelineFull: nothing was written.
@@ -130,7 +136,7 @@ class Submission:
         """
         deadline = self.clock() + self.submit_wait.total_seconds()
         lease = None if respond_async else SUBMIT_LEASE
-        recorded = self._replayed_from_forbidden_places(new, route, key, fingerprint)
+        recorded = self._replayed_though_forbidden(new, route, key, fingerprint)
         recorded = recorded or self.runs.record(
             new,
             route=route,
@@ -147,18 +153,28 @@ class Submission:
             else:
                 run, moved = self._submit_first(run, deadline=deadline)
                 events += moved
+                took = self.submit_wait.total_seconds() - (deadline - self.clock())
+                self.meter.tell({Metric.SUBMIT_TIME: took}, outcome=_outcome(run))
             self.publish(events)
         if run.never_submitted and run.error:
             raise SubmissionFailed(run.id, run.mode, run.error.message, replayed=recorded.replayed)
         return replace(recorded, run=run)
 
-    def retry(self, run_id: int, *, tenant_id: str, key: str, respond_async: bool) -> Recorded:
+    def retry(
+        self,
+        run_id: int,
+        *,
+        tenant_id: str,
+        key: str,
+        respond_async: bool,
+        request_id: str | None = None,
+    ) -> Recorded:
         """Submits a new run with what an ended one was asked for, by its pipeline as it is now.
 
         Raises:
             RunNotFound: none has this id.
             RunNotTerminal: it may still end well.
-            PrefixForbidden: nothing was written.
+            FieldForbidden: nothing was written.
             PipelineDisabled: nothing was written.
             PipelineFull: nothing was written.
             TenantFull: nothing was written.
@@ -177,6 +193,7 @@ class Submission:
             tags=old.tags,
             timeout_seconds=old.timeout_seconds,
             retry_of=old.id,
+            request_id=request_id,
         )
         return self.submit(
             again,
@@ -186,15 +203,15 @@ class Submission:
             route=RETRY_ROUTE,
         )
 
-    def _replayed_from_forbidden_places(
+    def _replayed_though_forbidden(
         self, new: NewRun, route: str, key: str, fingerprint: str
     ) -> Recorded | None:
-        """The run that the key made when its places were allowed still; None: they are.
+        """The run that the key made when all its fields were allowed still; None: they are.
 
         Raises:
-            PrefixForbidden: a place isn't allowed, and the key has made nothing.
+            FieldForbidden: one isn't, and the key has made nothing.
         """
-        forbidden = self._forbidden_place(new)
+        forbidden = self._forbidden_field(new)
         if forbidden is None:
             return None
         replayed = self.runs.replay(
@@ -204,7 +221,7 @@ class Submission:
             raise forbidden
         return replayed
 
-    def _forbidden_place(self, new: NewRun) -> PrefixForbidden | None:
+    def _forbidden_field(self, new: NewRun) -> FieldForbidden | None:
         places = {
             "input_path_prefix": new.input_path_prefix,
             "output_path_prefix": new.output_path_prefix,
@@ -215,7 +232,8 @@ class Submission:
                 why = self.rules.refusal(prefix, new.tenant_id)
                 if why:
                     return PrefixForbidden(field, why)
-        return None
+        why = parameters.refusal(new.parameters)
+        return ParametersForbidden(why) if why else None
 
     def resolve(self, run: PipelineRun, *, now: datetime) -> Resolution:
         """Finds out what became of a submission and goes on from there.
@@ -252,7 +270,7 @@ class Submission:
             events = self.runs.move([change]) if change else ()
             return self.runs.run(run.id, tenant_id=run.tenant_id), events
         except DatabaseUnavailable as error:
-            LOG.warning("submission_not_written", extra={**_names(run), "error": str(error)})
+            LOG.warning("submission_not_written", extra={**run.names, "error": str(error)})
             return run, ()
 
     def _resolve(self, run: PipelineRun) -> tuple[Sight, Transition | None]:
@@ -304,13 +322,14 @@ class Submission:
         verdict = verdict_on(run, sight.seen, first=first)
         LOG.info(
             "submission_judged",
-            extra={**_names(run), "seen": sight.seen.name, "verdict": verdict.name},
+            extra={**run.names, "seen": sight.seen.name, "verdict": verdict.name},
         )
         match verdict:
             case Verdict.SUCCEED if (holder := self._other_holder(run, sight)) is not None:
                 # Whose it is isn't told: it may be another tenant's.
                 taken = f"The Workbench's answer names job {sight.job_id}, which is another run's"
-                LOG.error("job_of_another_run", extra={**_names(run), "holder": holder})
+                self.meter.tell({Metric.DUPLICATES_FOUND: 1})
+                LOG.error("job_of_another_run", extra={**run.names, "holder": holder})
                 invalid = Sight(seen=Seen.DONE_WITHOUT_RESULT, message=taken)
                 return failure(run, invalid, stray=stray_of(run, taken))
             case Verdict.SUCCEED:
@@ -362,7 +381,7 @@ class Submission:
         try:
             self.conductor.decide(workflow_id, timeout=LOOK_UP_TIMEOUT)
         except ConductorError as error:
-            LOG.info("decide_failed", extra={**_names(run), "error": _told(error)})
+            LOG.info("decide_failed", extra={**run.names, "error": _told(error)})
         deadline = self.clock() + LONGEST_NAP_SECONDS
         return self._watch(run, workflow_id, deadline=deadline)
 
@@ -377,10 +396,10 @@ class Submission:
                         timeout=LOOK_UP_TIMEOUT,
                     )
                 except ConductorError as error:
-                    LOG.warning("terminate_failed", extra={**_names(run), "error": _told(error)})
+                    LOG.warning("terminate_failed", extra={**run.names, "error": _told(error)})
                 else:
                     workflow = {"workflow_id": sight.workflow_id}
-                    LOG.warning("workflow_terminated", extra={**_names(run), **workflow})
+                    LOG.warning("workflow_terminated", extra={**run.names, **workflow})
 
     def _jobs_by_reference(self, run: PipelineRun) -> Sequence[str] | None:
         """The jobs that the Workbench has under the run's key; None: it can't tell, or not now."""
@@ -396,12 +415,16 @@ class Submission:
         left = deadline - self.clock()
         if left <= 0:
             return Sight(seen=Seen.NO_WORKFLOW, message="There was no time left to submit it")
+        given = workflow_input(run, self.workbench_api_url)
+        if why := parameters.refusal(given):  # It was recorded by a release that let it pass.
+            message = f"What the workflow is to be given {why}. Ask for a new run without it"
+            return Sight(seen=Seen.FORBIDDEN, message=message)
         try:
             workflow_id = self.conductor.start(
                 workflow_name=run.workflow_name,
                 workflow_version=run.workflow_version,
                 correlation_id=run.correlation_id,
-                workflow_input=workflow_input(run, self.workbench_api_url),
+                workflow_input=given,
                 timeout=timedelta(seconds=left),
             )
         except WorkflowRefused as error:
@@ -432,8 +455,11 @@ _TELLING: Final[Mapping[Seen, int]] = MappingProxyType({Seen.DONE: 0, Seen.RUNNI
 """Which of several workflows of one run counts more than the newest."""
 
 
-def _names(run: PipelineRun) -> dict[str, object]:
-    return {"run_id": run.id, "correlation_id": run.correlation_id}
+def _outcome(run: PipelineRun) -> str:
+    """What became of a submission, as far as its caller is told."""
+    if run.never_submitted:
+        return "failed"
+    return "unknown" if run.status is PipelineRunStatus.CREATED else "submitted"
 
 
 def _told(error: Exception) -> str:

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Final
 
 from runs.deadlines import LONGEST_OUTAGE
 from runs.messages import SHARDS, CheckMessage, TickMessage
+from runs.metrics import Metric
 from runs.ports import Delayed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from runs.ports import Breaker, Breakers, CheckQueue, Claim, Clock, Runs, TickQueue
+    from runs.ports import Breaker, Breakers, CheckQueue, Claim, Clock, Meter, Runs, TickQueue
 
 LOG = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class Sweeping:
     check_queue: CheckQueue
     retry_queue: CheckQueue
     tick_queue: TickQueue
+    meter: Meter
     clock: Clock
     poll_interval: timedelta
 
@@ -100,6 +102,16 @@ class Sweeping:
             unsent += failed
         report = SweepReport(shards=shards, runs=runs, messages=messages, unsent=unsent)
         LOG.info("swept", extra={"wave": tick.wave, **asdict(report)})
+        due_at = tick.minute + tick.wave * self.poll_interval
+        self.meter.tell(
+            {
+                Metric.TICKS: 1,
+                Metric.TICK_LAG: max(0.0, (now - due_at).total_seconds()),
+                Metric.SHARDS_CLAIMED: shards,
+                Metric.CHECKS_DUE: runs,
+                Metric.MESSAGES_UNSENT: unsent,
+            }
+        )
         return report
 
     def _fan_out(self, claim: Claim, breaker: Breaker) -> tuple[int, int]:

@@ -21,7 +21,9 @@ from runs.settings import (
     ConductorTokenSettings,
     DatabaseSettings,
     HuntSettings,
+    PurgeSettings,
     RelaySettings,
+    Settings,
     SubmissionSettings,
     TickSettings,
     TokenSettings,
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from aws_lambda_powertools import Tracer
+
     from runs.adapters.secrets import Secret
     from runs.cancelling import Cancelling
     from runs.checking import Checking
@@ -41,8 +45,10 @@ if TYPE_CHECKING:
         CheckQueue,
         Conductor,
         EventBus,
+        Meter,
         Overviews,
         Pipelines,
+        Retention,
         Runs,
         Storage,
         Strays,
@@ -52,8 +58,10 @@ if TYPE_CHECKING:
         Workbench,
     )
     from runs.publishing import Publishing
+    from runs.purging import Purging
     from runs.results import Results
     from runs.submission import Submission
+    from runs.surveying import Surveying
     from runs.sweeping import Sweeping
     from runs.watching import Watching
 
@@ -130,6 +138,7 @@ class Wiring:
             check_queue=self.check_queue(settings.check_queue_url),
             retry_queue=self.check_queue(settings.retry_queue_url),
             tick_queue=self.tick_queue(settings.tick_queue_url),
+            meter=self.meter,
             clock=self.clock,
             poll_interval=settings.poll_interval,
         )
@@ -150,6 +159,7 @@ class Wiring:
             resolve=submission.resolve,
             publish=submission.publish,
             side_by_side=self.side_by_side,
+            meter=self.meter,
             clock=self.clock,
             poll_interval=settings.poll_interval,
             max_attempts=settings.max_check_attempts,
@@ -169,7 +179,27 @@ class Wiring:
 
         settings = HuntSettings.from_environment(self._environment)
         workbench = self.workbench(settings.workbench_api_url)
-        return Hunting(strays=self.strays, workbench=workbench, clock=self.clock)
+        return Hunting(strays=self.strays, workbench=workbench, meter=self.meter, clock=self.clock)
+
+    @cached_property
+    def surveying(self) -> Surveying:
+        """For the survey."""
+        from runs.surveying import Surveying
+
+        return Surveying(overviews=self.overviews, meter=self.meter)
+
+    @cached_property
+    def purging(self) -> Purging:
+        """For the purge."""
+        from runs.purging import Purging
+
+        settings = PurgeSettings.from_environment(self._environment)
+        return Purging(
+            retention=self.retention,
+            meter=self.meter,
+            clock=self.clock,
+            kept_for=timedelta(days=settings.retention_days) if settings.retention_days else None,
+        )
 
     def queue_of(self, event_source_arn: str) -> CheckQueue:
         """The one of the two check queues that a message came from."""
@@ -220,6 +250,13 @@ class Wiring:
         return PostgresOverviews(self._database)
 
     @cached_property
+    def retention(self) -> Retention:
+        """The ended runs of the database that the environment names."""
+        from runs.adapters.postgres import PostgresRetention
+
+        return PostgresRetention(self._database)
+
+    @cached_property
     def waiters(self) -> Waiters:
         """The places for callers that wait, in the database that the environment names."""
         from runs.adapters.postgres import PostgresWaiters
@@ -268,10 +305,11 @@ class Wiring:
         """The user's storage that the environment names."""
         from runs.adapters.storage import S3Storage
 
-        return S3Storage(self._storage_client)
+        return S3Storage(self._storage_client, renew=self._storage_has_other_keys)
 
     def conductor(self, url: str) -> Conductor:
         """Conductor at this address."""
+        self._trace("httpx")
         from runs.adapters.conductor import HttpConductor
 
         settings = ConductorTokenSettings.from_environment(self._environment)
@@ -280,6 +318,7 @@ class Wiring:
 
     def workbench(self, url: str) -> Workbench:
         """The Workbench at this address."""
+        self._trace("httpx")
         from runs.adapters.workbench import HttpWorkbench
 
         settings = WorkbenchTokenSettings.from_environment(self._environment)
@@ -304,6 +343,27 @@ class Wiring:
 
         return EventBridgeBus(partial(self.aws, "events"), name)
 
+    @cached_property
+    def tracer(self) -> Tracer | None:
+        """X-Ray's, by Powertools; None: nothing is traced."""
+        if not Settings.from_environment(self._environment).tracing:
+            return None
+        from aws_lambda_powertools import Tracer
+
+        return Tracer(service="pipeline-runs", auto_patch=False)
+
+    def _trace(self, library: str) -> None:
+        """Has each call that a library makes from now on be part of the trace."""
+        if self.tracer:
+            self.tracer.patch(modules=(library,))
+
+    @cached_property
+    def meter(self) -> Meter:
+        """Where this installation's figures go."""
+        from runs.adapters.emf import EmfMeter
+
+        return EmfMeter(Settings.from_environment(self._environment).stage)
+
     def aws(self, service: str) -> Any:
         """AWS's client of this name: short time-outs, for the next sweep is the retry."""
         return self._client(service, self.aws_endpoint())
@@ -316,6 +376,7 @@ class Wiring:
     ) -> Any:
         name = (service, *place.values())
         if name not in self._clients:
+            self._trace("botocore")
             import boto3  # 332 ms
             from botocore.config import Config
 
@@ -350,6 +411,13 @@ class Wiring:
         style = {"addressing_style": "path" if elsewhere else "virtual"}
         return self._client("s3", place, {"signature_version": "s3v4", "s3": style})
 
+    def _storage_has_other_keys(self) -> bool:
+        """Whether the storage's secret holds others by now than those which were just refused."""
+        if not self.api_settings.storage_secret_arn:
+            return False
+        secret = self._storage_secret
+        return secret.renew(secret.known or "")
+
     def aws_endpoint(self) -> dict[str, str]:
         """Where AWS is, if boto3 isn't to find out by itself."""
         return {}
@@ -382,6 +450,7 @@ class Wiring:
             workbench=self.workbench(settings.workbench_api_url),
             check_queue=self.check_queue(check_queue_url),
             publish=self._publishing(bus_name).publish,
+            meter=self.meter,
             pause=self.pause,
             clock=self.clock,
             workbench_api_url=settings.workbench_api_url,
@@ -393,7 +462,7 @@ class Wiring:
     def _publishing(self, bus_name: str) -> Publishing:
         from runs.publishing import Publishing
 
-        return Publishing(self.runs, self.event_bus(bus_name))
+        return Publishing(self.runs, self.event_bus(bus_name), self.meter)
 
     def _token(self, text: str, arn: str) -> Secret | None:
         """What lets us in; None: everybody may."""

@@ -31,7 +31,10 @@ OLDEST_PYTHON = (3, 11)
 REMINDER_SECONDS = 10
 
 # What an environment needs beside its lock: our own distributions, installed as they stand.
-LOCAL_DISTRIBUTIONS = {"localstack": ROOT / "infra" / "local" / "executor"}
+LOCAL_DISTRIBUTIONS = {
+    "localstack": ROOT / "infra" / "local" / "executor",
+    "stack": ROOT / "client",
+}
 # It holds all that these hold: once it is there, they take no download.
 ALL_EMBRACING = "dev"
 EMBRACED = {"functions", "stack", "workbench"}

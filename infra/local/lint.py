@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from infra.local.environments import ENVIRONMENTS, ROOT
 
-PYTHON_SOURCES = ("benchmarks", "functions", "infra", "tests")
+PYTHON_SOURCES = ("benchmarks", "client/src", "functions", "infra", "tests")
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,8 @@ class Stack:
     check_function_name: str
     relay_function_name: str
     hunt_function_name: str
+    survey_function_name: str
+    purge_function_name: str
     poll_interval_seconds: int
     external_parts: tuple[str, ...]
     up_seconds: float

@@ -208,6 +208,7 @@ class _Rising:
         issuer = issuer_of(self.layout)
         ours = {
             "Stage": "local",
+            "Tracing": "false",
             "ApiDatabaseUrl": plan.api_login.url(plan.database_url),
             "PollerDatabaseUrl": plan.poller_login.url(plan.database_url),
             "ConductorUrl": plan.conductor_url,
@@ -280,6 +281,8 @@ class _Rising:
             check_function_name=outputs["CheckFunctionName"],
             relay_function_name=outputs["RelayFunctionName"],
             hunt_function_name=outputs["HuntFunctionName"],
+            survey_function_name=outputs["SurveyFunctionName"],
+            purge_function_name=outputs["PurgeFunctionName"],
             poll_interval_seconds=int(interval),
             external_parts=tuple(plan.external.urls),
             up_seconds=round(time.monotonic() - self.since, 1),

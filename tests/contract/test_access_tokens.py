@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 import httpx
 import pytest
 
-from api.bodies import FILLED_IN
 from infra.register import register
 from real_parts import WORKBENCH_TOKEN, execute
 from reference_workbench import start_workbench
@@ -30,8 +30,8 @@ from runs.errors import (
     DatabaseUnavailable,
     SecretUnavailable,
     WorkbenchUnavailable,
-    WorkflowRefused,
 )
+from runs.parameters import FILLED_IN
 from runs.ports import CallEnd, CancelEnd, JobStatus, NoAnswer, WorkflowExecution, WorkflowStatus
 from scripted_workbench import Answer, ScriptedWorkbench, always, drop, late, redirect
 
@@ -268,13 +268,13 @@ def conductor(gate: Gate, vault: Vault) -> Iterator[HttpConductor]:
         yield conductor
 
 
-def start(conductor: HttpConductor) -> str:
+def start(conductor: HttpConductor, *, within: timedelta = CALL) -> str:
     return conductor.start(
         workflow_name="w",
         workflow_version=None,
         correlation_id="x-1",
         workflow_input={},
-        timeout=CALL,
+        timeout=within,
     )
 
 
@@ -297,7 +297,8 @@ def test_s15_a_conductor_that_refuses_the_token_that_there_is_was_asked_once(
     gate: Gate, conductor: HttpConductor
 ) -> None:
     gate.wanted = "another"
-    with pytest.raises(WorkflowRefused, match="Conductor answered 401: who is there") as refusal:
+    unlet = "Conductor answered 401: who is there"
+    with pytest.raises(ConductorUnreachable, match=unlet) as refusal:
         start(conductor)
     assert "first" not in str(refusal.value)
     assert gate.shown == ["Bearer first"]
@@ -310,6 +311,28 @@ def test_without_its_token_conductor_is_not_asked(
     with pytest.raises(ConductorUnreachable, match="Conductor's token can't be had"):
         start(conductor)
     assert gate.shown == []
+
+
+@pytest.mark.parametrize("quick", [[], ["old"]], ids=["at first", "once more"])
+def test_p12_a_token_that_comes_too_late_starts_nothing(gate: Gate, quick: list[str]) -> None:
+    """Whoever called may be gone, and so may the lease under which a start is safe."""
+    short = timedelta(seconds=0.5)
+    unread, never = list(quick), threading.Event()
+
+    def read() -> str:
+        if unread:
+            return unread.pop()
+        never.wait(2 * short.total_seconds())
+        return "first"
+
+    minutes = count(step=60)  # Each look at the clock is a minute later than the last.
+    token = Secret(read, clock=lambda: next(minutes), wall_clock=lambda: 0)
+    with (
+        closing(HttpConductor(gate.url, token=token)) as conductor,
+        pytest.raises(ConductorUnreachable, match="no time was left"),
+    ):
+        start(conductor, within=short)
+    assert gate.shown == [f"Bearer {text}" for text in quick]
 
 
 def test_s11_workflows_are_registered_with_the_token(gate: Gate) -> None:

@@ -11,6 +11,7 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from textwrap import dedent
@@ -531,3 +532,35 @@ def test_only_loopback_addresses_are_listened_on(deploy: Deploy, localstack: Loc
     }
 
     assert listening == {"127.0.0.1", "::ffff:127.0.0.1"}
+
+
+def test_a_metric_in_a_functions_log_is_a_metric_that_can_be_asked_for(
+    localstack: LocalStack, deploy: Deploy
+) -> None:
+    function = deploy("""
+        import json, time
+
+        def handle(event, context):
+            metric = {"Namespace": "Runs", "Dimensions": [["stage"]],
+                      "Metrics": [{"Name": "Checks", "Unit": "Count"}]}
+            told = {"Timestamp": round(time.time() * 1000), "CloudWatchMetrics": [metric]}
+            print(json.dumps({"_aws": told, "stage": "local", "Checks": [event["checks"]]}))
+    """)
+    function.call(checks=3)
+    function.call(checks=4)
+    watch = client("cloudwatch", localstack.url)
+
+    def total() -> float:
+        now = datetime.now(UTC)
+        found = watch.get_metric_statistics(
+            Namespace="Runs",
+            MetricName="Checks",
+            Dimensions=[{"Name": "stage", "Value": "local"}],
+            StartTime=now - timedelta(minutes=10),
+            EndTime=now + timedelta(minutes=1),
+            Period=60,
+            Statistics=["Sum"],
+        )
+        return float(sum(point["Sum"] for point in found["Datapoints"]))
+
+    wait_until(lambda: total() == 7, "both calls' figures are there")

@@ -123,6 +123,50 @@ def test_s12_a_migration_by_who_may_not_make_roles_tells_what_an_administrator_h
     assert column(plain, "SELECT max(version_num) FROM alembic_version") >= ["0003"]
 
 
+def test_s12_a_migration_tells_of_users_that_read_tables_and_belong_to_no_role(
+    bare_server: sa.URL,
+) -> None:
+    database = bare_server.set(database="watched")
+    execute(bare_server, "CREATE DATABASE watched")
+    migrate(text(database))
+    for statement in (
+        "CREATE ROLE readers NOLOGIN",
+        "GRANT SELECT ON pipeline_runs TO readers",
+        'CREATE ROLE "old release" LOGIN',
+        'GRANT SELECT ON pipeline_runs TO "old release"',
+        "CREATE ROLE by_group LOGIN IN ROLE readers",
+        "CREATE ROLE the_api LOGIN IN ROLE api, readers",
+        "CREATE ROLE the_poller LOGIN IN ROLE poller",
+        "CREATE ROLE backup LOGIN BYPASSRLS IN ROLE readers",
+        "CREATE ROLE stranger LOGIN",
+    ):
+        execute(database, statement)
+
+    told = migrate(text(database))
+
+    grants = ["GRANT poller TO by_group", 'GRANT poller TO "old release"']
+    assert [warning.partition("run: ")[2] for warning in told] == [f"{one};" for one in grants]
+    for grant in grants:
+        execute(database, grant)
+    assert migrate(text(database)) == []
+
+
+def test_s12_the_command_warns_of_such_users_and_succeeds(bare_server: sa.URL) -> None:
+    database = bare_server.set(database="warned")
+    execute(bare_server, "CREATE DATABASE warned")
+    migrate(text(database))
+    execute(database, "CREATE ROLE reader LOGIN")
+    execute(database, "GRANT SELECT ON pipeline_runs TO reader")
+
+    command = [sys.executable, "-m", "infra.migrate", text(database)]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+
+    assert done.stdout == "The database has the newest schema.\n"
+    [warning] = done.stderr.splitlines()
+    assert warning.startswith("warning: database user reader ")
+    assert warning.endswith("GRANT poller TO reader;")
+
+
 def test_databases_of_one_server_that_are_migrated_at_once_share_the_roles(
     bare_server: sa.URL,
 ) -> None:

@@ -7,18 +7,27 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+import sqlalchemy as sa
 
-from made_runs import ERROR, TENANT, WORKBENCH, S, make_pipeline, moved, record, submitted
+from made_runs import (
+    ERROR,
+    TENANT,
+    WORKBENCH,
+    S,
+    make_pipeline,
+    moved,
+    record,
+    submitted,
+    trouble,
+)
 from runs.adapters.postgres import PostgresWaiters
-from runs.adapters.postgres.waiters import PLACES
+from runs.adapters.postgres.waiters import PLACES, PLACES_OF_A_TENANT
 from runs.model import Finding
 from runs.ports import Breaker
 from runs_stores import PostgresStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import sqlalchemy as sa
 
     from runs.ports import Overview
     from runs_stores import Store
@@ -96,18 +105,100 @@ def test_so_many_wait_and_no_more_over_all_environments(postgres_store: Postgres
     environments = [PostgresWaiters(postgres_store.connect()) for _ in range(PLACES + 1)]
     *seated, late = environments
     with ExitStack() as waiting:
-        assert [waiting.enter_context(one.place()) for one in seated] == [True] * PLACES
-        with late.place() as free:
-            assert free is False
-    with late.place() as free:
-        assert free is True
+        for number, one in enumerate(seated):
+            assert waiting.enter_context(one.place(f"tenant-{number}"))()
+        with late.place("late") as is_kept:
+            assert not is_kept()
+    with late.place("late") as is_kept:
+        assert is_kept()
+
+
+def test_a_tenant_leaves_places_for_others(postgres_store: PostgresStore) -> None:
+    *seated, other = [
+        PostgresWaiters(postgres_store.connect()) for _ in range(PLACES_OF_A_TENANT + 2)
+    ]
+    with ExitStack() as waiting:
+        kept = [waiting.enter_context(one.place("greedy")) for one in seated]
+        assert [is_kept() for is_kept in kept] == [True] * PLACES_OF_A_TENANT + [False]
+        assert waiting.enter_context(other.place("modest"))()
+    with seated[-1].place("greedy") as is_kept:
+        assert is_kept()
+
+
+def test_who_was_turned_away_holds_nothing(postgres_store: PostgresStore) -> None:
+    full = [PostgresWaiters(postgres_store.connect()) for _ in range(PLACES + 1)]
+    *seated, late = full
+    with ExitStack() as waiting:
+        for number, one in enumerate(seated):
+            waiting.enter_context(one.place(f"tenant-{number}"))
+        with late.place("late"):
+            pass
+        locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+        mine = f"{locks} AND pid = pg_backend_pid()"
+        [row] = late.database.rows(sa.text(mine))
+    assert row["count"] == 0
+
+
+def test_whose_connection_was_lost_has_no_place_any_more(postgres_store: PostgresStore) -> None:
+    connection = postgres_store.connect()
+    with PostgresWaiters(connection).place("tenant") as is_kept:
+        assert is_kept()
+        connection.close()
+        connection.rows(sa.text("SELECT 1"))  # Another look, by a new connection.
+        assert not is_kept()
 
 
 def test_who_dies_while_waiting_leaves_the_place(postgres_store: PostgresStore) -> None:
     with ExitStack() as waiting:
         connections = [postgres_store.connect() for _ in range(PLACES)]
         for connection in connections:
-            waiting.enter_context(PostgresWaiters(connection).place())
+            waiting.enter_context(PostgresWaiters(connection).place(f"of {id(connection)}"))
         connections[0].close()
-        with PostgresWaiters(postgres_store.connect()).place() as free:
-            assert free is True
+        with PostgresWaiters(postgres_store.connect()).place("late") as is_kept:
+            assert is_kept()
+
+
+# -- all tenants ----------------------------------------------------------------------------------
+
+
+def test_of_an_idle_fleet_all_figures_are_zero(store: Store) -> None:
+    fleet = store.overviews.fleet()
+    assert dict(fleet.active) == {S.CREATED: 0, S.SUBMITTED: 0, S.RUNNING: 0}
+    assert fleet.staleness_seconds == (0.0, 0.0, 0.0)
+    assert (fleet.troubled, fleet.unpublished_seconds, fleet.breakers_open) == (0, 0, 0)
+
+
+def test_the_fleet_is_all_tenants_active_runs(store: Store) -> None:
+    mine, theirs = make_pipeline(store), make_pipeline(store, tenant_id="other")
+    record(store, mine)
+    submitted(store, theirs)
+    moved(store, record(store, mine), S.FAILED, error=ERROR)
+    assert dict(store.overviews.fleet().active) == {S.CREATED: 1, S.SUBMITTED: 1, S.RUNNING: 0}
+
+
+def test_the_fleets_staleness_is_of_runs_that_have_a_job(store: Store) -> None:
+    pipeline = make_pipeline(store)
+    record(store, pipeline)
+    for _ in range(3):
+        submitted(store, pipeline)
+        store.move_time(timedelta(seconds=100))
+    median, high, most = store.overviews.fleet().staleness_seconds
+    assert median == pytest.approx(200, abs=5)
+    assert high == pytest.approx(298, abs=5)  # 2 % below the oldest of 300 s, towards 200 s.
+    assert most == pytest.approx(300, abs=5)
+
+
+def test_the_fleet_knows_of_trouble_of_open_breakers_and_of_events_that_wait(
+    store: Store,
+) -> None:
+    run = submitted(store, make_pipeline(store))
+    store.move_time(timedelta(seconds=15))
+    store.runs.mark_published(store.runs.unpublished(10)[:1])
+    store.move_time(timedelta(seconds=40))
+    trouble(store, [run])
+    for _ in range(10):
+        store.breakers.failed(WORKBENCH, only_unknown=False)
+        store.move_time(timedelta(seconds=10))
+    fleet = store.overviews.fleet()
+    assert (fleet.troubled, fleet.breakers_open) == (1, 1)
+    assert fleet.unpublished_seconds == pytest.approx(155, abs=5)

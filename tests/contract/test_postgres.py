@@ -21,10 +21,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy.exc import DBAPIError
 
+import fault_proxy
 from infra.migrate import migrate
 from runs.adapters.postgres import (
     Database,
     PostgresBreakers,
+    PostgresPipelines,
     PostgresRuns,
     PostgresStrays,
 )
@@ -38,7 +40,7 @@ from runs.adapters.postgres.statements import (
 )
 from runs.adapters.postgres.tables import metadata
 from runs.errors import DatabaseUnavailable
-from runs.model import Finding, NewRun, PipelineRun, transition
+from runs.model import Finding, NewRun, Pipeline, PipelineRun, transition
 from runs.ports import RunNow
 from runs.status import PipelineMode, PipelineRunStatus
 from runs_stores import PostgresStore
@@ -76,14 +78,18 @@ def new(store: PostgresStore) -> NewRun:
     return new_run(store)
 
 
-def new_run(store: PostgresStore) -> NewRun:
-    pipeline = store.pipelines.create_pipeline(
+def make_pipeline(pipelines: PostgresPipelines) -> Pipeline:
+    return pipelines.create_pipeline(
         tenant_id=TENANT,
         name="daily",
         mode=PipelineMode.BATCH,
         workflow_name="w",
         workflow_version=None,
     )
+
+
+def new_run(store: PostgresStore) -> NewRun:
+    pipeline = make_pipeline(store.pipelines)
     return NewRun(
         tenant_id=TENANT,
         pipeline_id=pipeline.id,
@@ -145,6 +151,31 @@ def test_p7_f13_fifty_at_once_with_one_key_make_one_run(store: PostgresStore, ne
     assert sum(not answer.replayed for answer in answers) == 1
     assert store.execute("SELECT count(*) FROM pipeline_runs") == [(1,)]
     assert store.execute("SELECT count(*) FROM pipeline_run_events") == [(1,)]
+
+
+def test_of_many_at_once_who_ask_for_the_same_pipeline_all_get_the_one(
+    store: PostgresStore,
+) -> None:
+    callers = [PostgresPipelines(store.connect()) for _ in range(20)]
+
+    made = at_once([partial(make_pipeline, pipelines) for pipelines in callers])
+
+    assert len({pipeline.id for pipeline in made}) == 1
+    assert store.execute("SELECT count(*) FROM pipelines") == [(1,)]
+
+
+def test_a_pipeline_whose_commit_was_not_answered_is_given_at_the_second_try(
+    store: PostgresStore, database_url: sa.URL
+) -> None:
+    with fault_proxy.FaultProxy(f"postgresql://{database_url.host}:{database_url.port}") as proxy:
+        way = PostgresPipelines(store.connect(database_url.set(port=proxy.port)))
+        insertion = fault_proxy.statement("INSERT INTO pipelines")
+        lost = proxy.execute_and_drop(insertion, times=1)
+        made = make_pipeline(way)
+
+    assert lost.struck == 1
+    assert made.name == "daily"
+    assert store.execute("SELECT id FROM pipelines") == [(made.id,)]
 
 
 def test_p8_of_many_at_once_one_takes_the_submit_lease(store: PostgresStore, new: NewRun) -> None:

@@ -100,6 +100,32 @@ def test_a_pipelines_name_is_its_own_within_its_tenant(store: Store, pipeline: P
     assert make_pipeline(store, tenant_id="other").id != pipeline.id
 
 
+def test_a_pipeline_that_is_asked_for_again_is_the_one_that_is_there(store: Store) -> None:
+    """Whoever lost the answer sends the request again."""
+    whole: dict[str, Any] = {
+        "mode": PipelineMode.REALTIME,
+        "workflow_version": 3,
+        "enabled": False,
+        "disabled_reason": "not yet",
+        "max_active_runs": 5,
+        "timeout_seconds": 60,
+    }
+    for plain in ({}, {"name": "whole", **whole}):
+        made = make_pipeline(store, **plain)
+        assert make_pipeline(store, **plain) == made
+    for field, value in whole.items():
+        with pytest.raises(PipelineExists, match="'daily'"):
+            make_pipeline(store, **{field: value})
+    kept = store.pipelines.pipelines(tenant_id=TENANT, page_size=9, before=None)
+    assert [one.name for one in kept] == ["whole", "daily"]
+
+
+def test_a_pipeline_that_was_changed_since_is_another_one(store: Store, pipeline: Pipeline) -> None:
+    store.pipelines.change_pipeline(pipeline.id, {"max_active_runs": 1}, tenant_id=TENANT)
+    with pytest.raises(PipelineExists, match="'daily'"):
+        make_pipeline(store)
+
+
 def test_p29_another_tenants_pipeline_is_not_found(store: Store, pipeline: Pipeline) -> None:
     for pipeline_id, tenant_id in ((pipeline.id, "other"), (NOWHERE, TENANT)):
         with pytest.raises(PipelineNotFound):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -22,6 +23,8 @@ from reference_workbench import BUCKET, KEY_ID, SECRET, UserStorage, serve_user_
 from runs.adapters.storage import S3Storage
 from runs.errors import StorageRefused, StorageUnavailable
 from runs.prefixes import Location
+from runs.wiring import Wiring
+from wired import ENVIRONMENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -340,6 +343,53 @@ def test_a_wrong_key_is_refused_and_never_shown(
     with pytest.raises(StorageRefused, match="doesn't let this service into the bucket") as error:
         asked(S3Storage(lambda: s3))
     assert OTHER_KEY not in str(error.value) + caplog.text
+
+
+class RotatingWiring(Wiring):
+    """As on AWS, where Secrets Manager keeps the storage's keys."""
+
+    def __init__(self, endpoint_url: str, *secrets: str) -> None:
+        there = {
+            "STORAGE_ENDPOINT_URL": endpoint_url,
+            "STORAGE_SECRET_ARN": "arn:aws:secretsmanager:eu-central-1:000000000000:secret:s",
+        }
+        super().__init__({**ENVIRONMENT, **there})
+        self.secrets = list(secrets)
+        self.readings = 0
+        self.now = 0.0
+
+    def aws(self, service: str) -> Any:
+        assert service == "secretsmanager"
+        return self
+
+    def get_secret_value(self, **_: str) -> dict[str, str]:
+        self.readings += 1
+        secret = self.secrets.pop(0) if self.secrets[1:] else self.secrets[0]
+        return {"SecretString": json.dumps({"access_key_id": KEY_ID, "secret_access_key": secret})}
+
+    def clock(self) -> float:
+        """Each look at it is a minute later: nobody reads a refused secret within one."""
+        self.now += 60
+        return self.now
+
+
+def test_s15_keys_that_are_refused_are_read_anew(
+    rclone: UserStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    wiring = RotatingWiring(rclone.endpoint_url, OTHER_KEY, SECRET)
+    assert asked(wiring.storage).next_after is None
+    assert wiring.readings == 2
+
+
+def test_s15_keys_that_are_refused_for_good_are_read_once_more_and_told(
+    rclone: UserStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    wiring = RotatingWiring(rclone.endpoint_url, OTHER_KEY)
+    with pytest.raises(StorageRefused, match="doesn't let this service into the bucket"):
+        asked(wiring.storage)
+    assert wiring.readings == 2
 
 
 # -- trouble --------------------------------------------------------------------------------------

@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     from api.operations import Operation
     from runs.callers import Caller
 
-OPEN: Final = {"/health", "/openapi.json", "/docs", "/docs/{asset}"}
+OPEN: Final = {
+    "/health",
+    "/openapi.json",
+    "/docs",
+    "/docs/{asset}",
+    "/dashboard",
+    "/dashboard/{asset}",
+}
 """What needs no token."""
 BODIES: Final[dict[str, dict[str, object]]] = {
     "create_pipeline": {"name": "another", "mode": "BATCH", "workflow_name": "w"},
@@ -37,6 +44,13 @@ CLOSED: Final = [operation for operation in OPERATIONS if operation.scope is not
 WITH_ID: Final = [operation for operation in CLOSED if "_id}" in operation.path]
 SCOPES: Final = [scope for scope in Scope if scope is not Scope.ADMIN]
 ARN: Final = "arn:aws:execute-api:eu-west-2:000000000000:api1/Prod/GET/pipeline-run/1"
+
+
+class IssuerDown:
+    """`ports.Tokens` while the issuer gives no keys."""
+
+    def caller_of(self, token: str) -> Caller:
+        raise TokensUnavailable(f"no keys for {token}")
 
 
 def named(operation: Operation) -> str:
@@ -126,11 +140,7 @@ def test_s1_a_caller_is_known_before_the_request_is_looked_at() -> None:
 
 
 def test_keys_that_cannot_be_fetched_are_no_fault_of_the_caller(wiring: WorldWiring) -> None:
-    class Away:
-        def caller_of(self, token: str) -> Caller:
-            raise TokensUnavailable(f"no keys for {token}")
-
-    wiring.tokens = Away()
+    wiring.tokens = IssuerDown()
     with logged() as log:
         answer = ApiClient().get("/pipeline-run")
     problem = answer.problem(503, "tokens_unavailable")
@@ -243,3 +253,14 @@ def test_the_authorizer_turns_all_others_away(header: str) -> None:
     with logged() as log, pytest.raises(Exception, match=r"^Unauthorized$"):
         authorizer(event, Invocation(REQUEST_ID))
     assert [line["message"] for line in log.lines] == ["token_refused"]
+
+
+def test_while_the_issuer_is_down_the_authorizer_fails_and_says_why(wiring: WorldWiring) -> None:
+    wiring.tokens = IssuerDown()
+    event = {"type": "TOKEN", "authorizationToken": "Bearer default", "methodArn": ARN}
+    # API Gateway answers 503 to that, as the template has it.
+    with logged() as log, pytest.raises(TokensUnavailable, match="no keys"):
+        authorizer(event, Invocation(REQUEST_ID))
+    [line] = log.lines
+    assert (line["level"], line["message"]) == ("ERROR", "request_without_keys_of_issuer")
+    assert line["error"] == "no keys for default"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -345,6 +346,15 @@ def test_a_retry_of_which_nothing_is_known_yet_is_answered_created(
     assert answer.status == 202
     assert (answer.json["status"], answer.json["retry_of"]) == ("CREATED", 1)
     assert "Preference-Applied" not in answer.headers
+
+
+def test_s8_a_retry_with_parameters_that_are_refused_by_now_is_told_where(
+    api: ApiClient, world: World
+) -> None:
+    old = world.database.runs[ended(world)]
+    named = {"text": "${workflow.secrets.TOKEN}"}
+    world.database.runs[old.id] = replace(old, parameters=named)
+    assert send(api, "retry", old.id).pointers() == ["/parameters"]
 
 
 def test_a_retry_whose_submission_failed_is_a_problem_and_its_run_is_kept(

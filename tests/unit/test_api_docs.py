@@ -14,7 +14,7 @@ import pytest
 from api import catalogue
 from api.app import app
 from api.operations import OPERATIONS
-from api.routes_docs import ASSETS, FILES
+from api.routes_docs import DOCS
 from api_client import ApiClient
 from api_contract import the_document
 from infra import problems
@@ -118,8 +118,8 @@ def test_the_page_loads_nothing_from_elsewhere(api: ApiClient) -> None:
     assert answer.headers["Content-Type"].startswith("text/html")
     assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
     loaded = re.findall(r'(?:src|href)="([^"]+)"', answer.text)
-    assert {name.removeprefix("docs/") for name in loaded if name != "data:,"} == set(ASSETS)
-    for asset in ASSETS:
+    assert {name.removeprefix("docs/") for name in loaded if name != "data:,"} == DOCS.assets()
+    for asset in DOCS.assets():
         assert api.get(f"/docs/{asset}").status == 200
 
 
@@ -132,7 +132,7 @@ def test_s18_the_page_is_given_no_leave_for_inline_code_or_styles(api: ApiClient
 
 
 def test_s18_the_pages_answers_have_the_security_headers_too(api: ApiClient) -> None:
-    for target in ("/docs", "/openapi.json", *(f"/docs/{asset}" for asset in ASSETS)):
+    for target in ("/docs", "/openapi.json", *(f"/docs/{asset}" for asset in DOCS.assets())):
         headers = api.get(target).headers
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["Strict-Transport-Security"] == "max-age=31536000"
@@ -147,7 +147,7 @@ def test_no_other_file_is_given(api: ApiClient, asset: str) -> None:
 
 @pytest.mark.parametrize("name", VENDORED)
 def test_what_is_vendored_is_as_it_was_published(name: str) -> None:
-    assert hashlib.sha256((FILES / name).read_bytes()).hexdigest() == VENDORED[name]
+    assert hashlib.sha256((DOCS.folder / name).read_bytes()).hexdigest() == VENDORED[name]
 
 
 # -- problems -------------------------------------------------------------------------------------

@@ -66,10 +66,19 @@ def test_mode_and_workflow_version_are_the_callers(api: ApiClient, mode: str, ve
     assert (told["mode"], told["workflow_version"]) == (mode, version)
 
 
-def test_a_second_pipeline_of_one_name_is_refused_and_named(api: ApiClient, world: World) -> None:
+def test_another_pipeline_of_one_name_is_refused_and_named(api: ApiClient, world: World) -> None:
     api.post("/pipeline", WANTED)
-    problem = api.post("/pipeline", WANTED).problem(409, "pipeline_exists")
+    problem = api.post("/pipeline", wanted(max_active_runs=1)).problem(409, "pipeline_exists")
     assert "'nightly'" in problem["detail"]
+    assert len(world.database.pipelines) == 1
+
+
+def test_a_request_whose_answer_was_lost_is_answered_the_same_again(
+    api: ApiClient, world: World
+) -> None:
+    first = api.post("/pipeline", WANTED)
+    again = api.post("/pipeline", wanted(enabled=True, workflow_version=None))
+    assert (again.status, again.json) == (201, first.json)
     assert len(world.database.pipelines) == 1
 
 

@@ -42,6 +42,7 @@ OUR_FIELDS = {
     "parameters",
     "tags",
     "retry_of",
+    "request_id",
     "conductor_workflow_id",
     "timeout_seconds",
     "cancel_requested_at",
@@ -140,6 +141,7 @@ def test_a_submitted_run_is_answered_with_every_field(api: ApiClient, world: Wor
         "parameters": {"n": [1, {}]},
         "tags": {"team": "a"},
         "retry_of": None,
+        "request_id": REQUEST_ID,
         "conductor_workflow_id": "workflow-1",
         "timeout_seconds": 604_800,
         "cancel_requested_at": None,
@@ -195,6 +197,7 @@ def test_the_workflow_is_given_what_the_original_design_lists(api: ApiClient, wo
         "parameters": {"n": 1},
         "workbench_api_url": ENVIRONMENT["WORKBENCH_API_URL"],
         "idempotency_key": world.run(1).correlation_id,
+        "request_id": REQUEST_ID,
     }
 
 

@@ -44,6 +44,7 @@ RUN = PipelineRun(
     parameters=None,
     tags={},
     retry_of=None,
+    request_id=None,
     output=None,
     created_at=NOON,
     updated_at=NOON,

@@ -100,7 +100,7 @@ def test_f46_a_runs_later_events_wait_for_an_earlier_one(world: World) -> None:
 
 def test_only_one_relay_works_at_a_time(world: World) -> None:
     unpublished(world)
-    other = Publishing(MemoryRuns(world.database), MemoryBus(world.steps))
+    other = Publishing(MemoryRuns(world.database), MemoryBus(world.steps), world.meter)
     assert world.runs.relaying()
 
     assert other.relay() == 0
@@ -116,7 +116,7 @@ def test_a_relay_that_fails_lets_the_next_one_work(world: World, step: str) -> N
     with pytest.raises(DatabaseUnavailable):
         world.publishing.relay()
 
-    other = Publishing(MemoryRuns(world.database), world.bus)
+    other = Publishing(MemoryRuns(world.database), world.bus, world.meter)
     assert other.relay() == 2
 
 

@@ -12,6 +12,7 @@ from fakes import TENANT, Course, Crash, StartFault, World
 from runs.errors import (
     DatabaseUnavailable,
     IdempotencyKeyReused,
+    ParametersForbidden,
     RunNotFound,
     RunNotTerminal,
     SubmissionFailed,
@@ -108,6 +109,7 @@ def test_it_is_asked_for_the_same(world: World) -> None:
         **inputs[0],
         "pipeline_run_id": new.id,
         "idempotency_key": new.correlation_id,
+        "request_id": None,
     }
 
 
@@ -130,6 +132,20 @@ def test_it_takes_nothing_over_of_a_cancel(world: World) -> None:
     world.workbench.become("COMPLETED", run=new.id)
     world.go_on(60)
     assert world.run(new.id).status is S.COMPLETED
+
+
+def test_s8_a_run_whose_parameters_name_a_secret_is_not_retried(world: World) -> None:
+    """It was made by a release that let them pass."""
+    old = ended(world)
+    named = {"text": "see ${workflow.secrets.TOKEN}"}
+    world.database.runs[old.id] = replace(world.database.runs[old.id], parameters=named)
+    started = len(world.conductor.started)
+
+    with pytest.raises(ParametersForbidden, match="must not contain"):
+        world.retry(old.id)
+
+    assert len(world.database.runs) == 1
+    assert len(world.conductor.started) == started
 
 
 def test_a_retry_can_be_retried_and_names_the_one_before(world: World) -> None:

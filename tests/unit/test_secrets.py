@@ -196,6 +196,42 @@ def test_s15_what_is_no_database_is_refused_and_not_shown(text: str) -> None:
     assert refusal.value.__cause__ is None
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        CANARY,
+        f"mysql://u:p@h:1/{CANARY}",
+        f"postgresql+pg8000://u:p@h:{CANARY}/d",
+        f"postgresql+pg8000://u:p@{CANARY}@h:1/d",
+        f"postgresql+pg8000://u:p@h:1/d@{CANARY}",
+        f"postgresql+pg8000://u:p@h:1/d {CANARY}",
+        f"postgresql+pg8000://u:p@h:1{CANARY}",
+        json.dumps(PARTS | {"port": CANARY}),
+        json.dumps(PARTS | {"host": f"h/{CANARY}"}),
+    ],
+)
+def test_s15_s16_a_mistyped_database_url_is_refused_and_nowhere_shown(text: str) -> None:
+    without = {name: value for name, value in ENVIRONMENT.items() if name != "DATABASE_URL"}
+    wiring = VaultWiring(Vault(text), {**without, "DATABASE_SECRET_ARN": ARN})
+    with logged() as log, pytest.raises(DatabaseUnavailable) as refusal:
+        wiring.runs.ping()
+    assert "A secret can't be used: " in str(refusal.value)
+    assert CANARY not in str(refusal.value) + log.text
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("postgresql+pg8000://u:p/w?:#%40@db-1.test:5432/runs", "db-1.test"),
+        ("postgresql+pg8000://u@[::1]:5432/runs?x=1", "::1"),
+        ("postgresql+pg8000://127.0.0.1/runs", "127.0.0.1"),
+    ],
+)
+def test_a_database_url_is_taken_apart_as_sqlalchemy_does(url: str, host: str) -> None:
+    told = sa.make_url(database_url(url))
+    assert (told.host, told.database) == (host, "runs")
+
+
 def test_keys_to_the_storage_are_a_pair() -> None:
     assert storage_keys(json.dumps(KEYS)) == ("key-1", "of-key-1")
     for text in (CANARY, "[]", json.dumps({"access_key_id": CANARY})):

@@ -36,6 +36,8 @@ EVENTS: Final = {
     "CheckFunction": {"SQS"},
     "RelayFunction": {"Schedule"},
     "HuntFunction": {"Schedule"},
+    "SurveyFunction": {"Schedule"},
+    "PurgeFunction": {"Schedule"},
 }
 """What may start each function."""
 SECRET_NAME: Final = re.compile(

@@ -27,6 +27,8 @@ LOADED = {
     "poller.check": POWERTOOLS,
     "poller.relay": POWERTOOLS,
     "poller.hunt": POWERTOOLS,
+    "poller.survey": POWERTOOLS,
+    "poller.purge": POWERTOOLS,
     "api.app": POWERTOOLS | PYDANTIC | {"chalice"},
     "api.authorizer": POWERTOOLS,
 }

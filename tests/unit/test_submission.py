@@ -13,16 +13,18 @@ from runs.errors import (
     ConductorUnclear,
     DatabaseUnavailable,
     IdempotencyKeyReused,
+    ParametersForbidden,
     PipelineNotFound,
     SubmissionFailed,
 )
 from runs.messages import CheckMessage
+from runs.model import ErrorCategory
 from runs.ports import CallEnd, Delayed
 from runs.status import PipelineMode, PipelineRunStatus
 from runs.submission import ROUTE, SUBMIT_LEASE
 
 if TYPE_CHECKING:
-    from runs.model import PipelineRun
+    from runs.model import NewRun, PipelineRun
 
 S = PipelineRunStatus
 
@@ -80,7 +82,57 @@ def test_a_workflow_is_given_the_original_designs_input_and_the_runs_key(world: 
         "parameters": parameters,
         "workbench_api_url": WORKBENCH_URL,
         "idempotency_key": recorded.run.correlation_id,
+        "request_id": None,
     }
+
+
+def naming_a_secret(world: World) -> NewRun:
+    """As no caller may ask any more, but could before that was a rule."""
+    return replace(world.new_run(), parameters={"a": [{"${workflow.secrets.TOKEN}": 1}]})
+
+
+def test_s8_what_conductor_would_put_a_secret_into_is_not_recorded(world: World) -> None:
+    with pytest.raises(ParametersForbidden, match="must not contain") as raised:
+        world.submission.submit(
+            naming_a_secret(world), key="k", fingerprint="f", respond_async=False
+        )
+    assert raised.value.field == "parameters"
+    assert not world.database.runs
+    assert not world.conductor.started
+
+
+@pytest.mark.parametrize("attempts", [0, 1])
+def test_s8_what_conductor_would_put_a_secret_into_is_not_sent_by_the_poller(
+    world: World, attempts: int
+) -> None:
+    """The run was recorded by a release that let it pass."""
+    run = world.runs.record(
+        naming_a_secret(world),
+        route=ROUTE,
+        key="k",
+        fingerprint="f",
+        lease=SUBMIT_LEASE if attempts else None,
+    ).run
+    world.pass_time(60)
+
+    world.begin_minute()
+    world.deliver()
+
+    run = world.run(run.id)
+    assert (run.status, run.submit_attempts) == (S.FAILED, attempts + 1)
+    assert run.error
+    assert (run.error.code, run.error.category) == ("parameters_forbidden", ErrorCategory.USER)
+    assert "${workflow.secrets." in run.error.message
+    assert not world.conductor.started
+
+
+def test_s8_a_run_that_was_made_before_the_rule_is_replayed_by_its_key(world: World) -> None:
+    new = naming_a_secret(world)
+    old = world.runs.record(new, route=ROUTE, key="k", fingerprint="f", lease=None).run
+
+    again = world.submission.submit(new, key="k", fingerprint="f", respond_async=False)
+
+    assert (again.run.id, again.replayed) == (old.id, True)
 
 
 def test_the_workflow_is_watched_by_short_polls_that_grow_longer(world: World) -> None:

@@ -127,6 +127,13 @@ BREACHES: dict[rules.Rule, list[tuple[str, object]]] = {
         (f"{GATEWAY}/ACCESS_DENIED/ResponseTemplates", {"application/json": '{"status": 403,}'}),
         (f"{GATEWAY}/ACCESS_DENIED/ResponseTemplates", {"application/json": '{"status": 403}'}),
     ],
+    rules.callers_try_again_if_tokens_cant_be_checked: [
+        (f"{GATEWAY}/AUTHORIZER_FAILURE", NOTHING),
+        (f"{GATEWAY}/AUTHORIZER_CONFIGURATION_ERROR", NOTHING),
+        (f"{GATEWAY}/AUTHORIZER_FAILURE/StatusCode", 500),
+        (f"{GATEWAY}/AUTHORIZER_FAILURE/ResponseParameters/Headers/Retry-After", NOTHING),
+        (f"{GATEWAY}/AUTHORIZER_FAILURE/ResponseParameters/Headers/Retry-After", "'60'"),
+    ],
     rules.api_answers_in_time: [
         (resource("ApiFunction", "Timeout"), 30),
         (resource("ApiFunction", "Timeout"), 20),

@@ -107,6 +107,44 @@ def test_where_all_places_are_taken_the_answer_comes_at_once(world: World) -> No
     assert (answer.status, answer.headers["Retry-After"]) == (200, "30")
 
 
+def test_who_loses_the_place_is_answered_at_the_next_look(world: World) -> None:
+    places = CountedWaiters()
+
+    class Losing(Happening):
+        def pause(self, seconds: float) -> None:
+            super().pause(seconds)
+            places.lost = self.pauses == self.after_pauses
+
+    wiring = Losing(world, after_pauses=2)
+    wiring.waiters = places
+    with using(wiring):
+        before = world.time()
+        answer = ApiClient().get(f"/pipeline-run/1?wait={SECONDS}&since_version=9")
+    assert answer.status == 200
+    assert world.time() - before == pytest.approx(2 * LOOK_AGAIN_SECONDS)
+
+
+def test_a_place_is_taken_in_the_callers_name(world: World) -> None:
+    wiring = WorldWiring(world)
+    wiring.waiters = places = CountedWaiters()
+    with using(wiring):
+        ApiClient().get("/pipeline-run/1?wait=1")
+    assert places.asked == ["default"]
+
+
+@pytest.mark.parametrize(
+    ("seconds_left", "waits"), [(29, SECONDS), (28, SECONDS), (27, 19), (9, 1), (8, 0), (1, 0)]
+)
+def test_the_wait_ends_while_there_is_time_to_answer(
+    world: World, seconds_left: float, waits: float
+) -> None:
+    """Of the function's 29 s some are over when the issuer's keys had to be fetched."""
+    with using(WorldWiring(world)):
+        api = ApiClient(seconds_left=seconds_left)
+        target = f"/pipeline-run/1?wait={SECONDS}&since_version=2"
+        assert waited(world, target, api) == (200, waits)
+
+
 def test_a_place_is_given_back(world: World) -> None:
     wiring = WorldWiring(world)
     wiring.waiters = CountedWaiters(free=1)

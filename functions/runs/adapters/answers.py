@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
@@ -14,10 +13,6 @@ from runs.strict_json import JsonInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    import httpx
-
-    from runs.adapters.secrets import Secret
 
 MAX_ANSWER_BYTES: Final = 256 * 1024
 UNAUTHORIZED: Final = 401
@@ -88,53 +83,9 @@ class Body:
         return b"".join(self._chunks)
 
 
-def exchange(
-    client: httpx.Client,
-    request: httpx.Request,
-    *,
-    timeout: timedelta,
-    token: Secret | None = None,
-) -> Answer:
-    """Sends a request and reads its answer, all within the time-out.
-
-    A token that is refused is read anew; if it is another one now, the request is sent once more.
-
-    Raises:
-        httpx.TransportError: it could not be sent, or the answer was lost.
-        TimeoutError: the answer was not whole in time.
-        AnswerInvalid: it is too large or packed.
-        SecretUnavailable: the token can't be read; nothing was sent.
-    """
-    deadline = time.monotonic() + timeout.total_seconds()
-    if token is None:
-        return _exchanged(client, request, deadline, timeout)
-    sent = token.text()
-    request.headers["Authorization"] = bearer(sent)
-    answer = _exchanged(client, request, deadline, timeout)
-    if answer.status == UNAUTHORIZED and token.renew(sent):
-        request.headers["Authorization"] = bearer(token.text())
-        answer = _exchanged(client, request, deadline, timeout)
-    return answer
-
-
 def bearer(token: str) -> str:
     """The header Authorization with this token (RFC 6750)."""
     return f"Bearer {token}"
-
-
-def _exchanged(
-    client: httpx.Client, request: httpx.Request, deadline: float, timeout: timedelta
-) -> Answer:
-    response = client.send(request, stream=True)
-    try:
-        body = Body(response.headers)
-        for chunk in response.iter_raw():
-            body.add(chunk)
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"no whole answer within {timeout.total_seconds():.1f} s")
-    finally:
-        response.close()
-    return Answer(response.status_code, response.headers, body.whole())
 
 
 def retry_after(headers: Mapping[str, str]) -> timedelta | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from datetime import timedelta
@@ -11,7 +12,8 @@ from urllib.parse import quote
 
 import httpx
 
-from runs.adapters.answers import PLAIN, Answer, AnswerInvalid, exchange, no_cookies
+from runs.adapters.answers import Answer, AnswerInvalid
+from runs.adapters.exchanges import NotSent, client_for, exchange, in_words
 from runs.errors import (
     ConductorError,
     ConductorUnclear,
@@ -19,7 +21,7 @@ from runs.errors import (
     SecretUnavailable,
     WorkflowRefused,
 )
-from runs.model import QUOTE_LENGTH
+from runs.model import QUOTE_LENGTH, clean
 from runs.ports import CallEnd, WorkflowExecution, WorkflowStatus
 
 if TYPE_CHECKING:
@@ -27,14 +29,20 @@ if TYPE_CHECKING:
 
     from runs.adapters.secrets import Secret
 
+LOG = logging.getLogger(__name__)
+
 CONNECT_TIMEOUT_SECONDS: Final = 2.0
 
 _NOTHING_SENT: Final = (
+    NotSent,
     httpx.ConnectError,
     httpx.ConnectTimeout,
     httpx.PoolTimeout,
     httpx.UnsupportedProtocol,
 )
+_NOT_LET_IN: Final = frozenset({401, 403, 407, 429})
+"""A gate before Conductor says so, or it is too busy to look: nothing was started, and a later
+try may be let in. 408 isn't among them: some gates say it of an answer that they waited for."""
 _WORKFLOW_ID: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 _ANSWERED: Final = re.compile(
@@ -43,7 +51,8 @@ _ANSWERED: Final = re.compile(
 )
 _NOT_REACHED: Final = re.compile(
     r'I/O error on POST request for "[^"]*": '
-    r"(?P<why>Connect to .* failed: .*|[^ ]+: Name or service not known|.*nodename nor servname.*)",
+    r"((?P<connection>Connect to .* failed: .*)"
+    r"|[^ ]+: Name or service not known|.*nodename nor servname.*)",
     re.DOTALL,
 )
 _LOST: Final = re.compile(r'I/O error on POST request for "[^"]*": (?P<why>.*)', re.DOTALL)
@@ -52,6 +61,15 @@ _TASK_FAILED: Final = re.compile(
 )
 _TOLD_WITHOUT_TASK: Final = frozenset(
     {WorkflowStatus.RUNNING, WorkflowStatus.PAUSED, WorkflowStatus.FAILED}
+)
+_LOSSES: Final = frozenset({"Read timed out", "Connection reset", "Unexpected end of file"})
+"""What is told as it stands; other words of the kind may name hosts."""
+_ADDRESS: Final = re.compile(
+    r"[a-z][a-z0-9+.-]*://[^\s\"'<>)\]]+"
+    r"|\b\d{1,3}(\.\d{1,3}){3}\b(:\d+)?"
+    r"|\b[a-z][\w.-]*:\d{2,5}\b"
+    r"|\b[a-z0-9][\w.-]*\.(internal|local|amazonaws\.com)\b",
+    re.IGNORECASE,
 )
 _GATEWAY_STATUSES: Final = frozenset({502, 504})
 """A gateway's word that it got no answer: the Workbench may have accepted the job."""
@@ -155,26 +173,22 @@ class HttpConductor:
             raise ConductorUnclear(f"Conductor's answer can't be read: {error}") from error
 
     def _send(self, method: str, path: str, *, timeout: timedelta, body: object = None) -> Answer:
-        seconds = max(timeout.total_seconds(), 0.1)
-        limits = httpx.Timeout(seconds, connect=min(CONNECT_TIMEOUT_SECONDS, seconds))
-        request = self._client.build_request(method, self._url + path, json=body, timeout=limits)
+        request = self._client.build_request(method, self._url + path, json=body)
         try:
             answer = exchange(self._client, request, timeout=timeout, token=self._token)
         except SecretUnavailable as error:
             raise ConductorUnreachable(f"Conductor's token can't be had: {error}") from error
         except _NOTHING_SENT as error:
-            raise ConductorUnreachable(f"Conductor can't be reached: {error}") from error
-        except (httpx.HTTPError, TimeoutError, AnswerInvalid) as error:
-            text = str(error) or type(error).__name__
-            raise ConductorUnclear(f"Conductor's answer was lost: {text}") from error
+            _log("conductor_unreachable", error)
+            raise ConductorUnreachable(f"Conductor can't be reached: {in_words(error)}") from error
+        except (httpx.HTTPError, AnswerInvalid) as error:
+            _log("conductor_answer_lost", error)
+            raise ConductorUnclear(f"Conductor's answer was lost: {in_words(error)}") from error
         return _accepted(answer)
 
     @cached_property
     def _client(self) -> httpx.Client:
-        # Without a certificate store where none is needed: building one takes 20 ms.
-        return httpx.Client(
-            headers=PLAIN, cookies=no_cookies(), verify=self._url.startswith("https:")
-        )
+        return client_for(self._url, connect_seconds=CONNECT_TIMEOUT_SECONDS)
 
 
 class _Within:
@@ -191,9 +205,33 @@ class _Within:
 def _accepted(answer: Answer) -> Answer:
     if 200 <= answer.status < 300:
         return answer
-    told = f"Conductor answered {answer.status}: {answer.quote(QUOTE_LENGTH)}"
-    refused: type[ConductorError] = WorkflowRefused if answer.status < 500 else ConductorUnclear
-    raise refused(told)
+    told = f"Conductor answered {answer.status}: {_words_of(answer)}"
+    if answer.status in _NOT_LET_IN:
+        raise ConductorUnreachable(told)
+    if answer.status >= 500 or answer.status == httpx.codes.REQUEST_TIMEOUT:
+        raise ConductorUnclear(told)
+    raise WorkflowRefused(told)
+
+
+def _words_of(answer: Answer) -> str:
+    """What a refusal says, without addresses: Conductor's own names its host beside its message."""
+    try:
+        told = answer.json()
+    except AnswerInvalid:
+        told = None
+    message = told.get("message") if isinstance(told, dict) else None
+    text = message if isinstance(message, str) else answer.quote(QUOTE_LENGTH)
+    return _without_addresses(text[:QUOTE_LENGTH])
+
+
+def _without_addresses(text: str) -> str:
+    return _ADDRESS.sub("…", text)
+
+
+def _log(event: str, error: Exception) -> None:
+    """The log is told what callers are not."""
+    text = f"{type(error).__name__}: {error}"
+    LOG.warning(event, extra={"error": clean(text, QUOTE_LENGTH)})
 
 
 def _execution(told: Any) -> WorkflowExecution:
@@ -212,6 +250,9 @@ def _execution(told: Any) -> WorkflowExecution:
         if failed := _TASK_FAILED.fullmatch(reason):
             reason = failed["reason"]
         call_end, why = call_end_of(reason)
+        if reason:
+            about = {"workflow_id": told["workflowId"], "reason": clean(reason, QUOTE_LENGTH)}
+            LOG.info("workflow_reason", extra=about)
         return WorkflowExecution(
             workflow_id=told["workflowId"],
             status=status,
@@ -228,19 +269,20 @@ def _execution(told: Any) -> WorkflowExecution:
 def call_end_of(reason: str) -> tuple[CallEnd, str]:
     """What a failed HTTP task's reason says of the call, and that in words for people.
 
+    They name no address: whoever made the run may read them, and what is internal isn't theirs.
     Such a task holds text only; a text that isn't known is unclear.
     """
     # What stands further on may be the Workbench's own text, and look like anything.
     told = reason.partition("Exception: ")[2] or reason
     if refused := _NOT_REACHED.match(told):
-        why = f"The Workbench can't be reached: {refused['why']}"
-        return CallEnd.CONNECTION_REFUSED, why[:QUOTE_LENGTH]
+        why = "no connection" if refused["connection"] else "nobody knows its name"
+        return CallEnd.CONNECTION_REFUSED, f"The Workbench can't be reached: {why}"
     if lost := _LOST.match(told):
-        why = f"The Workbench's answer was lost: {lost['why']}"
-        return CallEnd.UNCLEAR, why[:QUOTE_LENGTH]
+        why = lost["why"] if lost["why"] in _LOSSES else "the connection failed"
+        return CallEnd.UNCLEAR, f"The Workbench's answer was lost: {why}"
     answered = _ANSWERED.match(told)
     if not answered:
-        return CallEnd.UNCLEAR, reason[:QUOTE_LENGTH]
+        return CallEnd.UNCLEAR, _without_addresses(reason[:QUOTE_LENGTH])
     status = int(answered["status"])
     body = answered["body"].removeprefix('"').removesuffix('"')[:QUOTE_LENGTH]
     words = f"The Workbench answered {status} {answered['phrase']}: {body}"

@@ -12,7 +12,6 @@ How often it is asked for, whatever callers send:
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import ip_address
@@ -24,13 +23,13 @@ from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 
 from runs import strict_json
-from runs.adapters.answers import PLAIN, AnswerInvalid, Body, no_cookies
+from runs.adapters.answers import AnswerInvalid
 from runs.errors import TokenRefused, TokensUnavailable
 from runs.settings import SettingsInvalid
 from runs.strict_json import JsonInvalid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from runs.ports import Clock
 
@@ -200,13 +199,23 @@ def check_address(url: str) -> None:
             raise SettingsInvalid("OIDC_JWKS_URL must begin with https://, or name a local file")
 
 
-def fetch_set(url: str, *, within: timedelta = FETCH_TIME) -> bytes:
+def fetch_set(
+    url: str,
+    *,
+    within: timedelta = FETCH_TIME,
+    look_up: Callable[[str, int], Sequence[str]] | None = None,
+) -> bytes:
     """The text of the key set at an address that `check_address` lets pass.
+
+    Args:
+        url: the address.
+        within: for all of it, the look-up of the server's name too.
+        look_up: gives a host's addresses; None: as the system knows them.
 
     Raises:
         SetUnreadable: it can't be had, or not in time, or it is too large.
     """
-    body = _read_file(url) if url.startswith("file:") else _download(url, within.total_seconds())
+    body = _read_file(url) if url.startswith("file:") else _download(url, within, look_up)
     if len(body) > LARGEST_SET:
         raise SetUnreadable(f"it is larger than {LARGEST_SET // 1024} KiB")
     return body
@@ -227,29 +236,20 @@ def _read_file(url: str) -> bytes:
         raise SetUnreadable(str(error)) from error
 
 
-def _download(url: str, seconds: float) -> bytes:
+def _download(
+    url: str, within: timedelta, look_up: Callable[[str, int], Sequence[str]] | None
+) -> bytes:
     import httpx  # noqa: PLC0415  # 90 ms: a file needs none.
 
-    async def get() -> bytes:
-        # Not the plain client: its time-outs are per read, and headers that drip outlive them.
-        async with (
-            asyncio.timeout(seconds),
-            httpx.AsyncClient(
-                headers=PLAIN | {"Accept": "application/jwk-set+json, application/json"},
-                cookies=no_cookies(),
-                timeout=seconds,
-                verify=url.startswith("https:"),
-            ) as client,
-            client.stream("GET", url) as response,
-        ):
-            if response.status_code != 200:
-                raise SetUnreadable(f"its server answered {response.status_code}")
-            body = Body(response.headers)
-            async for chunk in response.aiter_raw():
-                body.add(chunk)
-            return body.whole()
+    from runs.adapters.exchanges import addresses_of, client_for, exchange  # noqa: PLC0415  # same
 
     try:
-        return asyncio.run(get())
+        with client_for(url, look_up=look_up or addresses_of) as client:
+            accepted = {"Accept": "application/jwk-set+json, application/json"}
+            request = client.build_request("GET", url, headers=accepted)
+            answer = exchange(client, request, timeout=within)
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError, AnswerInvalid) as error:
         raise SetUnreadable(f"{type(error).__name__}: {error}") from error
+    if answer.status != 200:
+        raise SetUnreadable(f"its server answered {answer.status}")
+    return answer.body

@@ -28,6 +28,13 @@ _TOKEN: Final = re.compile(r"[!-~]{1,8192}")
 """What a header can hold; an HTTP client would tell the whole of another one in its error."""
 
 
+_DATABASE_URL: Final = re.compile(
+    r"postgresql\+pg8000://([^:/@\s]*(:[^@\s]*)?@)?([\w.-]*|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?"
+    r"/[^/?@\s]+(\?[^@\s]*)?"
+)
+"""What SQLAlchemy takes apart rightly; its own error about another one may quote a part."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Reading:
     text: str
@@ -140,7 +147,7 @@ def database_url(text: str) -> str:
         SecretUnavailable: it holds none; the text isn't told.
     """
     if not text.lstrip().startswith("{"):
-        return text.strip()
+        return _checked(text.strip(), "it is no postgresql+pg8000://user:password@host:port/name")
     try:
         parts = json.loads(text)
         user, password = quote(parts["username"], safe=""), quote(parts["password"], safe="")
@@ -148,7 +155,14 @@ def database_url(text: str) -> str:
     except (KeyError, TypeError, ValueError):
         why = "it is JSON without username, password, host and port"
         raise SecretUnavailable(f"A secret can't be used: {why}") from None
-    return f"postgresql+pg8000://{user}:{password}@{place}/{parts.get('dbname') or 'pipeline_runs'}"
+    url = f"postgresql+pg8000://{user}:{password}@{place}/{parts.get('dbname') or 'pipeline_runs'}"
+    return _checked(url, "its host, port or dbname can't be one")
+
+
+def _checked(url: str, why: str) -> str:
+    if not _DATABASE_URL.fullmatch(url):
+        raise SecretUnavailable(f"A secret can't be used: {why}")
+    return url
 
 
 def storage_keys(text: str) -> tuple[str, str]:

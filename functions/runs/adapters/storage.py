@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from runs.errors import RunsError, SecretUnavailable, StorageRefused, StorageUnavailable
@@ -18,23 +18,31 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
+_KEYS_REFUSED: Final = frozenset(
+    {"AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"}
+)
+
 
 class S3Storage:
     """`ports.Storage` on S3, or on what lists keys in order and knows StartAfter as S3 does."""
 
-    def __init__(self, client: Callable[[], Any]) -> None:
+    def __init__(
+        self, client: Callable[[], Any], *, renew: Callable[[], bool] = lambda: False
+    ) -> None:
         """Makes no client yet.
 
         Args:
             client: gives boto3's S3 client, on first use.
+            renew: whether `client` gives one with other keys than those that were just refused.
         """
         self.client = client
+        self._renew = renew
 
     def objects(self, place: Location, *, page_size: int, after: str, inline: bool) -> StoredPage:
         """See `ports.Storage`."""
         start = {"StartAfter": after} if after else {}
         with _translated(place.bucket):
-            answer = self.client().list_objects_v2(
+            answer = self._listed(
                 Bucket=place.bucket, Prefix=place.folder, MaxKeys=page_size, **start
             )
             is_cut = answer["IsTruncated"]  # What isn't a list must not look like an empty one.
@@ -47,6 +55,17 @@ class S3Storage:
         return StoredPage(
             objects=objects, next_after=entries[-1]["Key"] if is_cut and entries else None
         )
+
+    def _listed(self, **request: Any) -> Any:
+        """If its keys are refused and there are others by now, it is asked once more."""
+        from botocore.exceptions import ClientError  # noqa: PLC0415  # with boto3
+
+        try:
+            return self.client().list_objects_v2(**request)
+        except ClientError as error:
+            if not (_refuses_keys(error) and self._renew()):
+                raise
+        return self.client().list_objects_v2(**request)
 
     def _stored(self, place: Location, entry: dict[str, Any], *, inline: bool) -> StoredObject:
         """Signing takes no request; the link is good for this object and for reading alone."""
@@ -106,6 +125,12 @@ def _translated(bucket: str) -> Iterator[None]:
         raise StorageUnavailable(
             "The user's storage gave no valid list of objects: check that its address speaks S3"
         ) from error
+
+
+def _refuses_keys(error: Any) -> bool:
+    code = error.response.get("Error", {}).get("Code", "")
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return code in _KEYS_REFUSED or status in {401, 403}
 
 
 def _in_words(error: Any, bucket: str) -> RunsError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,10 +18,10 @@ from runs.adapters.answers import (
     AnswerInvalid,
     Body,
     bearer,
-    exchange,
     no_cookies,
     retry_after,
 )
+from runs.adapters.exchanges import client_for, exchange, in_words
 from runs.errors import SecretUnavailable, WorkbenchUnavailable
 from runs.model import (
     JOB_ID,
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
     from runs.adapters.secrets import Secret
     from runs.ports import JobAnswer
+
+LOG = logging.getLogger(__name__)
 
 SIDE_BY_SIDE: Final = 100
 BULK: Final = 100
@@ -100,7 +103,8 @@ class HttpWorkbench:
         except SecretUnavailable as error:
             raise WorkbenchUnavailable(f"The Workbench's token can't be had: {error}") from error
         except (httpx.HTTPError, TimeoutError, AnswerInvalid) as error:
-            raise WorkbenchUnavailable(f"The Workbench gave no valid answer: {error}") from error
+            why = _in_words(error)
+            raise WorkbenchUnavailable(f"The Workbench gave no valid answer: {why}") from error
 
     def close(self) -> None:
         """Lets go of its connections; it isn't used afterwards."""
@@ -197,10 +201,9 @@ class HttpWorkbench:
         except SecretUnavailable as error:
             return NoAnswer(reason=f"The Workbench's token can't be had: {error}")
         except (httpx.HTTPError, OSError) as error:
-            text = str(error) or type(error).__name__
-            return NoAnswer(reason=f"The Workbench can't be reached: {text}")
+            return NoAnswer(reason=f"The Workbench can't be reached: {_in_words(error)}")
         except self._answers_that_break_http as error:
-            return NoAnswer(reason=f"The Workbench's answer can't be used: {error}")
+            return NoAnswer(reason=f"The Workbench's answer can't be used: {_in_words(error)}")
 
     async def _understood(
         self, gate: asyncio.Semaphore, method: str, path: str
@@ -259,10 +262,7 @@ class HttpWorkbench:
     def _get(
         self, path: str, query: Mapping[str, str] | None = None, *, within: timedelta
     ) -> Answer:
-        limit = within.total_seconds()
-        request = self._sync_client.build_request(
-            "GET", self._url + path, params=query, timeout=limit
-        )
+        request = self._sync_client.build_request("GET", self._url + path, params=query)
         return exchange(self._sync_client, request, timeout=within, token=self._token)
 
     # -- what is kept warm ------------------------------------------------------------------------
@@ -276,9 +276,10 @@ class HttpWorkbench:
         from httpx_aiohttp import AiohttpTransport  # noqa: PLC0415  # 320 ms: only who asks pays.
 
         limits = httpx.Limits(max_connections=SIDE_BY_SIDE)
-        transport = AiohttpTransport(limits=limits, verify=self._verify)
+        transport = AiohttpTransport(limits=limits, verify=self._url.startswith("https:"))
+        timeout = httpx.Timeout(self._answer_seconds, connect=CONNECT_TIMEOUT_SECONDS)
         return httpx.AsyncClient(
-            transport=transport, headers=PLAIN, cookies=no_cookies(), timeout=self._timeout
+            transport=transport, headers=PLAIN, cookies=no_cookies(), timeout=timeout
         )
 
     @cached_property
@@ -291,17 +292,7 @@ class HttpWorkbench:
 
     @cached_property
     def _sync_client(self) -> httpx.Client:
-        return httpx.Client(
-            headers=PLAIN, cookies=no_cookies(), timeout=self._timeout, verify=self._verify
-        )
-
-    @property
-    def _verify(self) -> bool:
-        return self._url.startswith("https:")
-
-    @property
-    def _timeout(self) -> httpx.Timeout:
-        return httpx.Timeout(self._answer_seconds, connect=CONNECT_TIMEOUT_SECONDS)
+        return client_for(self._url, connect_seconds=CONNECT_TIMEOUT_SECONDS)
 
 
 def job_status(job_id: str, told: Any) -> JobAnswer:
@@ -322,6 +313,13 @@ def job_status(job_id: str, told: Any) -> JobAnswer:
         progress=_progress(told.get("progress")),
         logs_url=_url(told.get("logs_url")),
     )
+
+
+def _in_words(error: Exception) -> str:
+    """For whoever made the run; the log is told the rest."""
+    text = f"{type(error).__name__}: {error}"
+    LOG.warning("workbench_call_failed", extra={"error": clean(text, QUOTE_LENGTH)})
+    return in_words(error)
 
 
 def _cancel_answer(answer: Answer | NoAnswer) -> CancelAnswer:

@@ -4,6 +4,7 @@ from runs.adapters.postgres.breakers import PostgresBreakers
 from runs.adapters.postgres.database import Database
 from runs.adapters.postgres.overviews import PostgresOverviews
 from runs.adapters.postgres.pipelines import PostgresPipelines
+from runs.adapters.postgres.retention import PostgresRetention
 from runs.adapters.postgres.runs import PostgresRuns
 from runs.adapters.postgres.strays import PostgresStrays
 from runs.adapters.postgres.waiters import PostgresWaiters
@@ -13,6 +14,7 @@ __all__ = [
     "PostgresBreakers",
     "PostgresOverviews",
     "PostgresPipelines",
+    "PostgresRetention",
     "PostgresRuns",
     "PostgresStrays",
     "PostgresWaiters",

@@ -97,6 +97,7 @@ class Database:
         self._url = url
         self._renew = renew
         self._address = ""
+        self._sessions = 0
         self._application_name = application_name
         self._caller = threading.local()
 
@@ -178,6 +179,14 @@ class Database:
             connection.info["tenant_id"] = self._tenant
 
     @property
+    def sessions(self) -> int:
+        """How many it has had: with one that was lost go the locks that it held."""
+        return self._sessions
+
+    def _count_session(self, _connection: object, _record: object) -> None:
+        self._sessions += 1
+
+    @property
     def _tenant(self) -> str:
         return getattr(self._caller, "tenant_id", _NOBODY)
 
@@ -205,6 +214,7 @@ class Database:
             },
         )
         sa.event.listen(engine, "connect", _send_at_once)
+        sa.event.listen(engine, "connect", self._count_session)
         return engine
 
 

@@ -1,4 +1,4 @@
-"""How a tenant's runs fare, by one statement."""
+"""How runs fare, a tenant's and all, by one statement each."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
-from runs.ports import Breaker, Overview
-from runs.status import PipelineRunStatus
+from runs.ports import Breaker, Fleet, Overview
+from runs.status import ACTIVE, PipelineRunStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +37,29 @@ _OVERVIEW: Final = sa.text(
     """
 ).bindparams(sa.bindparam("tenant_id", type_=sa.Text()), sa.bindparam("workbench", type_=sa.Text()))
 
+_FLEET: Final = sa.text(
+    """
+    WITH active AS (
+        SELECT run.status_text, run.next_check_at,
+            CASE WHEN run.status_text <> 'CREATED' THEN CAST(
+                EXTRACT(epoch FROM runs_now() - COALESCE(last_checked_at, started_at))
+                AS double precision) END AS stale
+        FROM pipeline_runs run LEFT JOIN run_observations seen ON seen.run_id = run.id
+        WHERE run.status_text IN ('CREATED', 'SUBMITTED', 'RUNNING')
+    )
+    SELECT
+        (SELECT jsonb_object_agg(status_text, number) FROM (
+            SELECT status_text, count(*) AS number FROM active GROUP BY status_text) AS counted
+        ) AS active,
+        count(next_check_at) AS troubled,
+        percentile_cont(ARRAY[0.5, 0.99, 1.0]) WITHIN GROUP (ORDER BY stale) AS staleness,
+        (SELECT COALESCE(EXTRACT(epoch FROM runs_now() - min(at)), 0)
+            FROM pipeline_run_events WHERE published_at IS NULL) AS unpublished_seconds,
+        (SELECT count(*) FROM workbench_breakers WHERE opened_at IS NOT NULL) AS breakers_open
+    FROM active
+    """
+)
+
 
 @dataclass(frozen=True, slots=True)
 class PostgresOverviews:
@@ -55,6 +78,18 @@ class PostgresOverviews:
             worst_staleness_seconds=None if staleness is None else float(staleness),
             last_sweep_at=row["last_sweep_at"],
             breaker=Breaker(**{name: row[name] for name in Breaker.__slots__}),
+        )
+
+    def fleet(self) -> Fleet:
+        """See `ports.Overviews`."""
+        [row] = self.database.rows(_FLEET)
+        median, high, most = (max(0.0, seconds) for seconds in row["staleness"] or (0.0, 0.0, 0.0))
+        return Fleet(
+            active=dict.fromkeys(sorted(ACTIVE), 0) | _counts(row["active"]),
+            troubled=row["troubled"],
+            staleness_seconds=(median, high, most),
+            unpublished_seconds=float(row["unpublished_seconds"]),
+            breakers_open=row["breakers_open"],
         )
 
 

@@ -40,23 +40,25 @@ class PostgresPipelines:
         timeout_seconds: int | None = None,
     ) -> Pipeline:
         """See `ports.Pipelines`."""
-        statement = (
-            insert(pipelines)
-            .values(
-                tenant_id=tenant_id,
-                name=name,
-                mode=mode,
-                workflow_name=workflow_name,
-                workflow_version=workflow_version,
-                enabled=enabled,
-                disabled_reason=disabled_reason,
-                max_active_runs=max_active_runs,
-                timeout_seconds=timeout_seconds,
-            )
-            .on_conflict_do_nothing()
-            .returning(*pipelines.c)
+        wanted = {
+            "tenant_id": tenant_id,
+            "name": name,
+            "mode": mode,
+            "workflow_name": workflow_name,
+            "workflow_version": workflow_version,
+            "enabled": enabled,
+            "disabled_reason": disabled_reason,
+            "max_active_runs": max_active_runs,
+            "timeout_seconds": timeout_seconds,
+        }
+        insertion = (
+            insert(pipelines).values(wanted).on_conflict_do_nothing().returning(*pipelines.c)
         )
-        rows = self.database.rows(statement)
+        # A statement of its own: it sees what the insertion has waited for.
+        the_same = sa.select(pipelines).where(
+            *(pipelines.c[field].is_not_distinct_from(value) for field, value in wanted.items())
+        )
+        rows = self.database.rows(insertion) or self.database.rows(the_same)
         if not rows:
             raise PipelineExists(name)
         return Pipeline(**rows[0])

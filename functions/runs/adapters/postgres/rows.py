@@ -67,6 +67,7 @@ def run_of(row: Mapping[str, Any]) -> PipelineRun:
         parameters=row["parameters"],
         tags=row["tags"],
         retry_of=row["retry_of"],
+        request_id=row["request_id"],
         output=row["output"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],

@@ -39,13 +39,13 @@ RECORD = _statement(
             id, tenant_id, pipeline_id, mode, workflow_name, workflow_version,
             user_storage_input_path_prefix, user_storage_output_path_prefix,
             user_storage_report_path_prefix, parameters, tags, timeout_seconds, retry_of,
-            submit_lease_until, submit_attempts)
+            request_id, submit_lease_until, submit_attempts)
         SELECT
             run_id, tenant_id, id, mode, workflow_name, workflow_version,
             :input_path_prefix, :output_path_prefix,
             :report_path_prefix, CAST(:parameters AS jsonb), CAST(:tags AS jsonb),
             COALESCE(:timeout_seconds, timeout_seconds, :default_timeout_seconds), :retry_of,
-            runs_now() + :lease, CASE WHEN :lease IS NULL THEN 0 ELSE 1 END
+            :request_id, runs_now() + :lease, CASE WHEN :lease IS NULL THEN 0 ELSE 1 END
         FROM new JOIN keyed USING (run_id) WHERE admitted
         RETURNING *
     ), event AS (
@@ -69,6 +69,7 @@ RECORD = _statement(
     default_timeout_seconds=sa.Integer(),
     most_active=sa.Integer(),
     retry_of=sa.BigInteger(),
+    request_id=sa.Text(),
     lease=sa.Interval(),
 )
 """Writes a run, its key, its first event and its lease; no row if the key or no pipeline exists.

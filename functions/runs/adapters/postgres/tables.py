@@ -68,6 +68,7 @@ pipeline_runs = sa.Table(
     sa.Column("tags", postgresql.JSONB, nullable=False, server_default="{}"),
     sa.Column("output", postgresql.JSONB),
     sa.Column("retry_of", sa.BigInteger),
+    sa.Column("request_id", sa.Text),
     sa.Column("started_at", _MOMENT),
     sa.Column("completed_at", _MOMENT),
     sa.Column("created_at", _MOMENT, nullable=False, server_default=_NOW),

@@ -6,24 +6,32 @@ them warm (LAMBDA_KEEPALIVE_MS) and stops them when the function's code or confi
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
 from localstack import config
+from localstack.aws.connect import connect_to
 from localstack.services.lambda_.invocation.lambda_models import InvocationResult
 from localstack.services.lambda_.invocation.runtime_executor import RuntimeExecutor
 
 from .code_folder import CodeFolder
+from .embedded_metrics import metric_data
 from .environment import Environment, FunctionConfiguration
 from .settings import Settings
 from .variables import function_variables
 
+LOG = logging.getLogger(__name__)
+
 LOOPBACK: Final = "127.0.0.1"
 # Below LocalStack's folder for temporary files: what Python compiles of functions and libraries.
 BYTECODE: Final = "lambda-bytecode"
+# Metrics are put one after another, and no invocation waits for it.
+METRICS: Final = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lambda-metrics")
 
 
 class UnsupportedFunction(Exception):
@@ -69,6 +77,8 @@ class ProcessExecutor(RuntimeExecutor):  # type: ignore[misc] # No stubs: Any to
         """Runs one invocation; what goes wrong in the process is an answer, not an exception."""
         assert self._environment  # noqa: S101 # LocalStack starts it first.
         outcome = self._environment.invoke(payload)
+        if data := metric_data(outcome.log):
+            METRICS.submit(self._put_metrics, data)
         if self._settings.echo:
             self._echo(outcome.log)
         return InvocationResult(
@@ -114,6 +124,17 @@ class ProcessExecutor(RuntimeExecutor):  # type: ignore[misc] # No stubs: Any to
     @classmethod
     def cleanup_version(cls, function_version: Any) -> None:
         """Nothing: LocalStack removes what `prepare_version` unpacked."""
+
+    def _put_metrics(self, data: dict[str, list[dict[str, Any]]]) -> None:
+        version = self.function_version.id
+        client = connect_to(
+            aws_access_key_id=version.account, region_name=version.region
+        ).cloudwatch
+        for namespace, metrics in data.items():
+            try:
+                client.put_metric_data(Namespace=namespace, MetricData=metrics)
+            except Exception:  # The thread's edge: the next metrics are put all the same.
+                LOG.exception("Metrics of %s were not put", version.function_name)
 
     def _echo(self, log: str) -> None:
         name = self.function_version.id.function_name

@@ -1,0 +1,25 @@
+"""The survey's handler: tells how all runs fare."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from runs import logs
+from runs.errors import DatabaseUnavailable
+from runs.tracing import traced
+from runs.wiring import wired
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+LOG = logs.logger()
+
+
+@traced
+@LOG.inject_lambda_context
+def handler(_event: dict[str, Any], _context: LambdaContext) -> None:
+    """Once a minute; without a database there is nothing to tell."""
+    try:
+        wired().surveying.survey()
+    except DatabaseUnavailable as error:
+        LOG.warning("survey_without_database", extra={"error": str(error)})
