@@ -7,7 +7,7 @@ DEV := .local/envs/dev/bin
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.local/pycache
 
 .DEFAULT_GOAL := help
-.PHONY: audit sbom bench-lists help run test up down logs status metrics token verify conformance model faults mutants soak fuzz problems lint format unit contract e2e prove lock deploy
+.PHONY: audit dashboard screenshots sbom bench-lists help run test up down logs status metrics token verify conformance model faults mutants soak fuzz problems lint format unit contract e2e prove lock deploy
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  \033[1m%-11s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ test: dev-env ## Lint, then all tests but the long proofs
 	@$(MAKE) --no-print-directory lint
 	@$(DEV)/python -m pytest -n 3
 
+dashboard: stack-env ## Print a link that opens the dashboard of the stack (HOURS=)
+	@$(STACK) dashboard $(if $(HOURS),--hours "$(HOURS)")
+
 verify: stack-env ## Check the invariants of the running stack (EVERY=1: also of what is rare)
 	@.local/envs/stack/bin/python -m infra.verify $(if $(EVERY),--everything)
 
@@ -64,7 +67,8 @@ lint: dev-env ## Ruff, mypy, import-linter, deptry, cfn-lint
 problems: dev-env ## Write docs/problems.md from the API's catalogue
 	@PYTHONPATH=functions:. $(DEV)/python -m infra.problems
 
-screenshots: dev-env ## Take the documentation's pictures of the dashboard (needs Chromium)
+screenshots: dev-env ## Take the documentation's pictures: command line, dashboard (needs Chromium)
+	@PYTHONPATH=.:functions:client/src:tests $(DEV)/python -m cli_screenshots
 	@PYTHONPATH=.:functions:tests $(DEV)/python -m dashboard_screenshots
 
 format: dev-env ## Format the code

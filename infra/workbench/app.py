@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from infra.workbench.settings import Settings
 
 MAX_BODY_BYTES = 256 * 1024
+LONGEST_REQUEST_ID = 128
 
 log = logging.getLogger("workbench.calls")
 
@@ -215,6 +216,7 @@ class _Workbench:
                 call=name,
                 pipeline_run_id=call.pipeline_run_id,
                 idempotency_key=call.idempotency_key,
+                request_id=request.headers.get("x-request-id", "")[:LONGEST_REQUEST_ID],
                 workbench_job_ids=call.workbench_job_ids,
                 status_code=answer.status_code,
             )

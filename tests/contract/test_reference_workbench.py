@@ -368,7 +368,8 @@ def test_the_journal_has_a_line_for_each_call_with_its_answer(
     with start_workbench(tmp_path, storage) as workbench:
         body = {"pipeline_run_id": 9, "input_path_prefix": "in", "output_path_prefix": "out"}
         url = workbench.url
-        answer = httpx.post(f"{url}/batch/submit", json=body, headers={"Idempotency-Key": "k-9"})
+        names = {"Idempotency-Key": "k-9", "X-Request-Id": "monday"}
+        answer = httpx.post(f"{url}/batch/submit", json=body, headers=names)
         job_id = answer.json()["workbench_job_id"]
         httpx.get(f"{url}/batch/status/nobody")
         httpx.post(f"{url}/batch/status", json={"workbench_job_ids": [job_id, "nobody"]})
@@ -377,6 +378,7 @@ def test_the_journal_has_a_line_for_each_call_with_its_answer(
         lines = [json.loads(line) for line in workbench.journal_path.read_text().splitlines()]
     times = [line.pop("at") for line in lines]
     assert times == sorted(times)
+    assert [line["request_id"] for line in lines] == ["monday", "", "", "", ""]
     shape = ("call", "pipeline_run_id", "idempotency_key", "workbench_job_ids", "status_code")
     assert [tuple(line[name] for name in shape) for line in lines] == [
         ("submit", 9, "k-9", [job_id], 202),
