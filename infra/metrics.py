@@ -77,7 +77,7 @@ SECTIONS: Final[Sequence[tuple[str, Sequence[Row]]]] = (
             Row("without a valid answer", "ChecksTroubled", "Sum", "a minute"),
             Row("tried again", "CheckRetries", "Sum", "a minute"),
             Row("a batch of checks", "CheckTime", "Average", "s"),
-            Row("breakers open", "BreakersOpen", "Maximum"),
+            Row("Workbench spared (0, 1)", "BreakerOpen", "Maximum"),
             Row("oldest event not on the bus", "UnpublishedEventAge", "Maximum", "s"),
             Row("duplicate jobs found", "DuplicatesFound", "Sum", "a minute"),
         ],

@@ -696,7 +696,11 @@ class World:
         self.hunting = Hunting(
             strays=self.strays, workbench=self.workbench, meter=self.meter, clock=self.time
         )
-        self.surveying = Surveying(overviews=MemoryOverviews(self.database), meter=self.meter)
+        self.surveying = Surveying(
+            overviews=MemoryOverviews(self.database),
+            meter=self.meter,
+            workbench_api_url=WORKBENCH_URL,
+        )
         self.purging = Purging(
             retention=MemoryRetention(self.database),
             meter=self.meter,

@@ -344,6 +344,8 @@ class MemoryRuns:
         if not pipeline or pipeline.tenant_id != new.tenant_id:
             raise PipelineNotFound(new.pipeline_id)
         self._admit(pipeline, most_active)
+        if new.retry_of is not None:
+            self._run(new.retry_of, new.tenant_id)
         run = _first(len(self.database.runs) + 1, new, pipeline, now=self.database.now, lease=lease)
         event = RunEvent(
             run_id=run.id,
@@ -684,7 +686,7 @@ class MemoryOverviews:
         )
 
     @stepped
-    def fleet(self) -> Fleet:
+    def fleet(self, *, workbench: str) -> Fleet:
         self.database.reach()
         now = self.database.now
         active = [self.database.seen(self.database.runs[one]) for one in self.database.active_ids()]
@@ -704,7 +706,7 @@ class MemoryOverviews:
             troubled=sum(run.next_check_at is not None for run in active),
             staleness_seconds=(_share(stale, 0.5), _share(stale, 0.99), _share(stale, 1)),
             unpublished_seconds=(now - min(waiting, default=now)).total_seconds(),
-            breakers_open=sum(bool(one.opened_at) for one in self.database.breakers.values()),
+            is_spared=bool(stale and self.database.breakers.get(workbench, Breaker()).opened_at),
         )
 
 

@@ -34,7 +34,7 @@ SETTINGS: Final = {
     "CheckFunction": settings.CheckSettings,
     "RelayFunction": settings.RelaySettings,
     "HuntFunction": settings.HuntSettings,
-    "SurveyFunction": settings.DatabaseSettings,
+    "SurveyFunction": settings.SurveySettings,
     "PurgeFunction": settings.PurgeSettings,
 }
 SCHEDULES: Final = {
@@ -97,10 +97,15 @@ ALLOWED: Final = {
     "PurgeFunction": _reading("PollerDatabaseSecretArn"),
 }
 """What each function does with AWS, and so what its role allows (S13)."""
-LOGS_AND_NETWORK: Final = {
-    f"arn:${{AWS::Partition}}:iam::aws:policy/service-role/{name}"
-    for name in ("AWSLambdaBasicExecutionRole", "AWSLambdaVPCAccessExecutionRole")
+LOGS_NETWORK_AND_TRACES: Final = {
+    f"arn:${{AWS::Partition}}:iam::aws:policy/{name}"
+    for name in (
+        "service-role/AWSLambdaBasicExecutionRole",
+        "service-role/AWSLambdaVPCAccessExecutionRole",
+        "AWSXRayDaemonWriteAccess",
+    )
 }
+"""SAM gives what tracing needs to roles of its own making alone."""
 NAMES: Final = {"FunctionName", "QueueName", "RoleName", "LogGroupName", "AlarmName"}
 SECRET_TEXTS: Final = re.compile(
     r"AKIA[0-9A-Z]{16}|-----BEGIN|://[^/\s:${}]+:[^@\s]+@(?!host\b)|(?i:password|secret|token)\s*="
@@ -354,7 +359,8 @@ def roles_allow_what_functions_do(template: Template) -> Iterator[str]:
         for action, resource in sorted(ALLOWED[name] - allowed):
             yield f"{name}: may not {action} {resource}"
         managed = {_told(one) for one in _either(role["Properties"].get("ManagedPolicyArns", []))}
-        yield from (f"{name}: has {policy}" for policy in sorted(managed - LOGS_AND_NETWORK))
+        for policy in sorted(managed ^ LOGS_NETWORK_AND_TRACES):
+            yield f"{name}: {'has' if policy in managed else 'lacks'} {policy}"
 
 
 def no_right_is_unbounded(template: Template) -> Iterator[str]:

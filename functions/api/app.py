@@ -31,7 +31,7 @@ class PipelineRunsApi(Chalice):
         logs.logger().append_keys(request_id=request_id)
         answer = problems.foreign_problem(super().__call__(event, context), request_id)
         answer["headers"]["X-Request-Id"] = request_id
-        failed = answer["statusCode"] >= 500
+        failed = problems.is_of_the_service(answer)
         took = wired().clock() - began
         wired().meter.tell({Metric.REQUEST_TIME: took, Metric.SERVER_ERRORS: int(failed)})
         return answer

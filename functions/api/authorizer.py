@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from runs import logs
 from runs.errors import TokenRefused, TokensUnavailable
+from runs.metrics import Metric
 from runs.tracing import traced
 from runs.wiring import wired
 
@@ -34,6 +35,7 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
         raise Exception("Unauthorized") from None  # noqa: TRY002  # API Gateway's own word
     except TokensUnavailable as unavailable:
         logs.logger().error("request_without_keys_of_issuer", extra={"error": str(unavailable)})
+        wired().meter.tell({Metric.SERVER_ERRORS: 1})  # The API itself is not asked.
         raise
     stage = "/".join(str(event["methodArn"]).split("/")[:2])
     allowed = {"Action": "execute-api:Invoke", "Effect": "Allow", "Resource": f"{stage}/*"}

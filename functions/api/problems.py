@@ -154,6 +154,13 @@ def foreign_problem(answer: dict[str, Any], request_id: str) -> dict[str, Any]:
     return made
 
 
+def is_of_the_service(answer: Mapping[str, Any]) -> bool:
+    """Whether an answer tells of the service's own trouble, not of a job that was refused."""
+    if answer["statusCode"] < 500:
+        return False
+    return bool(json.loads(answer["body"])["code"] != catalogue.SUBMISSION_FAILED.code)
+
+
 def _log(error: Exception) -> None:
     """Tells of what the caller can't help; a failed submission has told of itself already."""
     match error:

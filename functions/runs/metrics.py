@@ -19,7 +19,10 @@ class Metric(Enum):
 
     # The API
     REQUEST_TIME = ("RequestTime", _SECONDS)
-    SERVER_ERRORS = ("ServerErrors", _COUNT)  # Answers of 500 and above: 0 or 1 a request.
+    SERVER_ERRORS = (
+        "ServerErrors",
+        _COUNT,
+    )  # Answers of 500 and above, but for failed submissions.
     SUBMIT_TIME = ("SubmitTime", _SECONDS)  # By outcome: submitted, unknown, failed.
 
     # The tick
@@ -35,7 +38,7 @@ class Metric(Enum):
     CHECKS_LEFT = ("ChecksLeft", _COUNT)  # No time for them; the next sweep asks again.
     CHECK_RETRIES = ("CheckRetries", _COUNT)  # Tries that were planned within the interval.
     CHECK_TIME = ("CheckTime", _SECONDS)  # A batch: its runs are asked about side by side.
-    MESSAGES_UNREADABLE = ("MessagesUnreadable", _COUNT)
+    MESSAGES_UNREADABLE = ("MessagesUnreadable", _COUNT)  # Each of a message's three receives.
     DUPLICATES_FOUND = ("DuplicatesFound", _COUNT)  # A job that is another run's, or no run's.
 
     # Whoever changes a run
@@ -48,7 +51,7 @@ class Metric(Enum):
     STALENESS_P99 = ("StalenessP99", _SECONDS)
     STALENESS_MAX = ("StalenessMax", _SECONDS)
     UNPUBLISHED_EVENT_AGE = ("UnpublishedEventAge", _SECONDS)
-    BREAKERS_OPEN = ("BreakersOpen", _COUNT)
+    BREAKER_OPEN = ("BreakerOpen", _COUNT)  # 1: runs wait for a Workbench that is spared; else 0.
 
     # The purge
     RUNS_PURGED = ("RunsPurged", _COUNT)

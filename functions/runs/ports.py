@@ -354,8 +354,11 @@ class Overviews(Protocol):
     def overview(self, *, tenant_id: str, workbench: str) -> Overview:
         """As it is now, with the breaker of the Workbench at this address."""
 
-    def fleet(self) -> Fleet:
-        """All tenants' as it is now, for whoever may see them."""
+    def fleet(self, *, workbench: str) -> Fleet:
+        """All tenants' as it is now, with the breaker of the Workbench at this address.
+
+        For whoever may see them all.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -371,7 +374,8 @@ class Fleet:
     zeros where there are none."""
     unpublished_seconds: float
     """The age of the oldest event that didn't reach the bus yet; 0: all did."""
-    breakers_open: int
+    is_spared: bool
+    """Whether runs that have a job wait for a Workbench whose breaker is open."""
 
 
 class Meter(Protocol):

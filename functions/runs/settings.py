@@ -234,6 +234,13 @@ class HuntSettings(DatabaseSettings, WorkbenchTokenSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SurveySettings(DatabaseSettings):
+    """`poller.survey`."""
+
+    workbench_api_url: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class PurgeSettings(DatabaseSettings):
     """`poller.purge`."""
 

@@ -21,6 +21,7 @@ class Surveying:
 
     overviews: Overviews
     meter: Meter
+    workbench_api_url: str
 
     def survey(self) -> Fleet:
         """Looks once, and tells.
@@ -28,7 +29,7 @@ class Surveying:
         Raises:
             DatabaseUnavailable: nothing was told.
         """
-        fleet = self.overviews.fleet()
+        fleet = self.overviews.fleet(workbench=self.workbench_api_url)
         median, high, most = fleet.staleness_seconds
         self.meter.tell(
             {
@@ -37,7 +38,7 @@ class Surveying:
                 Metric.STALENESS_P99: high,
                 Metric.STALENESS_MAX: most,
                 Metric.UNPUBLISHED_EVENT_AGE: fleet.unpublished_seconds,
-                Metric.BREAKERS_OPEN: fleet.breakers_open,
+                Metric.BREAKER_OPEN: int(fleet.is_spared),
             }
         )
         for status, number in fleet.active.items():

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property, partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from runs.prefixes import StorageRules
 from runs.settings import (
@@ -25,6 +25,7 @@ from runs.settings import (
     RelaySettings,
     Settings,
     SubmissionSettings,
+    SurveySettings,
     TickSettings,
     TokenSettings,
     WorkbenchTokenSettings,
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from runs.sweeping import Sweeping
     from runs.watching import Watching
 
+P = TypeVar("P")
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -186,7 +188,12 @@ class Wiring:
         """For the survey."""
         from runs.surveying import Surveying
 
-        return Surveying(overviews=self.overviews, meter=self.meter)
+        settings = SurveySettings.from_environment(self._environment)
+        return Surveying(
+            overviews=self.overviews,
+            meter=self.meter,
+            workbench_api_url=settings.workbench_api_url,
+        )
 
     @cached_property
     def purging(self) -> Purging:
@@ -309,21 +316,19 @@ class Wiring:
 
     def conductor(self, url: str) -> Conductor:
         """Conductor at this address."""
-        self._trace("httpx")
         from runs.adapters.conductor import HttpConductor
 
         settings = ConductorTokenSettings.from_environment(self._environment)
         token = self._token(settings.conductor_token, settings.conductor_token_secret_arn)
-        return HttpConductor(url, token=token)
+        return self._followed("Conductor", HttpConductor(url, token=token))
 
     def workbench(self, url: str) -> Workbench:
         """The Workbench at this address."""
-        self._trace("httpx")
         from runs.adapters.workbench import HttpWorkbench
 
         settings = WorkbenchTokenSettings.from_environment(self._environment)
         token = self._token(settings.workbench_token, settings.workbench_token_secret_arn)
-        return HttpWorkbench(url, token=token)
+        return self._followed("Workbench", HttpWorkbench(url, token=token))
 
     def check_queue(self, url: str) -> CheckQueue:
         """The check or the retry queue."""
@@ -352,10 +357,13 @@ class Wiring:
 
         return Tracer(service="pipeline-runs", auto_patch=False)
 
-    def _trace(self, library: str) -> None:
-        """Has each call that a library makes from now on be part of the trace."""
-        if self.tracer:
-            self.tracer.patch(modules=(library,))
+    def _followed(self, name: str, part: P) -> P:
+        """The part; where calls are traced, with each of its own in the trace."""
+        if self.tracer is None:
+            return part
+        from runs.adapters.traces import Followed
+
+        return cast("P", Followed(part, name, self.tracer))
 
     @cached_property
     def meter(self) -> Meter:
@@ -376,7 +384,8 @@ class Wiring:
     ) -> Any:
         name = (service, *place.values())
         if name not in self._clients:
-            self._trace("botocore")
+            if self.tracer:
+                self.tracer.patch(modules=("botocore",))
             import boto3  # 332 ms
             from botocore.config import Config
 

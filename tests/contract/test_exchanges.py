@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from contextlib import ExitStack
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
@@ -75,6 +76,21 @@ def test_each_address_of_a_name_is_tried(port: int) -> None:
     url = f"http://two.test:{port}"
     with client_for(url, look_up=both) as client:
         assert echoed(client, url) == b"x"
+
+
+def test_an_address_that_is_silent_leaves_time_for_the_next(port: int) -> None:
+    with ExitStack() as silent:
+        listener = silent.enter_context(socket.socket())
+        listener.bind(("127.0.0.2", port))
+        listener.listen(0)
+        for _ in range(4):  # Its queue is full: nobody else is answered.
+            waiting = silent.enter_context(socket.socket())
+            waiting.settimeout(0)
+            waiting.connect_ex(("127.0.0.2", port))
+        url = f"http://two.test:{port}"
+        addresses = ["127.0.0.2", "127.0.0.1"]
+        with client_for(url, connect_seconds=2, look_up=lambda _host, _port: addresses) as client:
+            assert echoed(client, url) == b"x"
 
 
 def test_a_name_without_an_address_is_sent_nothing() -> None:

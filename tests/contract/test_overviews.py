@@ -162,10 +162,10 @@ def test_who_dies_while_waiting_leaves_the_place(postgres_store: PostgresStore) 
 
 
 def test_of_an_idle_fleet_all_figures_are_zero(store: Store) -> None:
-    fleet = store.overviews.fleet()
+    fleet = store.overviews.fleet(workbench=WORKBENCH)
     assert dict(fleet.active) == {S.CREATED: 0, S.SUBMITTED: 0, S.RUNNING: 0}
     assert fleet.staleness_seconds == (0.0, 0.0, 0.0)
-    assert (fleet.troubled, fleet.unpublished_seconds, fleet.breakers_open) == (0, 0, 0)
+    assert (fleet.troubled, fleet.unpublished_seconds, fleet.is_spared) == (0, 0, False)
 
 
 def test_the_fleet_is_all_tenants_active_runs(store: Store) -> None:
@@ -173,7 +173,11 @@ def test_the_fleet_is_all_tenants_active_runs(store: Store) -> None:
     record(store, mine)
     submitted(store, theirs)
     moved(store, record(store, mine), S.FAILED, error=ERROR)
-    assert dict(store.overviews.fleet().active) == {S.CREATED: 1, S.SUBMITTED: 1, S.RUNNING: 0}
+    assert dict(store.overviews.fleet(workbench=WORKBENCH).active) == {
+        S.CREATED: 1,
+        S.SUBMITTED: 1,
+        S.RUNNING: 0,
+    }
 
 
 def test_the_fleets_staleness_is_of_runs_that_have_a_job(store: Store) -> None:
@@ -182,7 +186,7 @@ def test_the_fleets_staleness_is_of_runs_that_have_a_job(store: Store) -> None:
     for _ in range(3):
         submitted(store, pipeline)
         store.move_time(timedelta(seconds=100))
-    median, high, most = store.overviews.fleet().staleness_seconds
+    median, high, most = store.overviews.fleet(workbench=WORKBENCH).staleness_seconds
     assert median == pytest.approx(200, abs=5)
     assert high == pytest.approx(298, abs=5)  # 2 % below the oldest of 300 s, towards 200 s.
     assert most == pytest.approx(300, abs=5)
@@ -199,6 +203,18 @@ def test_the_fleet_knows_of_trouble_of_open_breakers_and_of_events_that_wait(
     for _ in range(10):
         store.breakers.failed(WORKBENCH, only_unknown=False)
         store.move_time(timedelta(seconds=10))
-    fleet = store.overviews.fleet()
-    assert (fleet.troubled, fleet.breakers_open) == (1, 1)
+    fleet = store.overviews.fleet(workbench=WORKBENCH)
+    assert (fleet.troubled, fleet.is_spared) == (1, True)
+    assert not store.overviews.fleet(workbench="http://another.test").is_spared
     assert fleet.unpublished_seconds == pytest.approx(155, abs=5)
+
+
+def test_a_breaker_that_no_run_waits_for_is_nobodys_trouble(store: Store) -> None:
+    run = submitted(store, make_pipeline(store))
+    trouble(store, [run])
+    for _ in range(10):
+        store.breakers.failed(WORKBENCH, only_unknown=False)
+        store.move_time(timedelta(seconds=10))
+    assert store.overviews.fleet(workbench=WORKBENCH).is_spared
+    moved(store, run, S.FAILED, error=ERROR)
+    assert not store.overviews.fleet(workbench=WORKBENCH).is_spared

@@ -126,3 +126,22 @@ def test_s5_the_api_may_not_delete_a_run(database_url: sa.URL) -> None:
         store.move_time(2 * KEPT)
         with store.as_user_of("api") as database, pytest.raises(sa.exc.ProgrammingError):
             PostgresRetention(database).purge(older_than=KEPT, most=10)
+
+
+def test_a_retry_of_a_run_that_was_purged_meanwhile_finds_none(store: Store) -> None:
+    pipeline = make_pipeline(store)
+    old = moved(store, submitted(store, pipeline), S.COMPLETED)
+    publish_all(store)
+    store.move_time(2 * KEPT)
+    assert purge(store) == 1
+    with pytest.raises(RunNotFound):
+        record(store, pipeline, retry_of=old.id)
+
+
+def test_a_run_that_is_being_retried_is_passed_over(database_url: sa.URL) -> None:
+    with closing(PostgresStore(database_url)) as store:
+        old = ended(store)
+        store.move_time(2 * KEPT)
+        with store.locked(old.id):
+            assert purge(store) == 0
+        assert purge(store) == 1

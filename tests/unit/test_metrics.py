@@ -81,6 +81,7 @@ def test_what_the_relay_sends_is_not_counted_again(world: World) -> None:
     world.bus.down = False
     world.pass_time(60)
     world.relay()
+    assert len(world.bus.published) == 2
     assert len(world.meter.told) == told
 
 
@@ -125,7 +126,7 @@ def test_the_survey_tells_how_all_runs_fare(world: World) -> None:
     assert world.meter.figures(Metric.ACTIVE_RUNS, status="RUNNING") == [0]
     assert world.meter.figures(Metric.STALENESS_P99) == [100]
     assert world.meter.figures(Metric.STALENESS_MAX) == [100]
-    assert world.meter.figures(Metric.BREAKERS_OPEN) == [0]
+    assert world.meter.figures(Metric.BREAKER_OPEN) == [0]
     assert world.meter.figures(Metric.UNPUBLISHED_EVENT_AGE) == [0]
 
 

@@ -196,11 +196,14 @@ class _Network(httpcore.NetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
         trouble: Exception = httpcore.ConnectError("the name has no address")
-        for address in self._addresses(host, port, timeout):
+        addresses = self._addresses(host, port, timeout)
+        for tried, address in enumerate(addresses):
             left = _left(timeout, httpcore.ConnectTimeout)
+            # One that is silent leaves their share to the others.
+            share = left and left / (len(addresses) - tried)
             try:
                 return _Stream(
-                    self._sockets.connect_tcp(address, port, left, local_address, socket_options)
+                    self._sockets.connect_tcp(address, port, share, local_address, socket_options)
                 )
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 trouble = error

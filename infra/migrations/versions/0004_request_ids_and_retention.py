@@ -1,6 +1,8 @@
 """The request that a run came by, and what the survey and the purge need.
 
-Expand only: the release before neither reads nor writes the new column.
+Expand only: the release before neither reads nor writes the new column. Building the indexes has
+writers wait; where that would be too long, make them before, by hand, of the same names and with
+CREATE INDEX CONCURRENTLY.
 """
 
 from alembic import op
@@ -16,12 +18,12 @@ COMMENT ON COLUMN pipeline_runs.request_id IS
 """
 
 INDEXES = """
-CREATE INDEX pipeline_runs_ended ON pipeline_runs (completed_at, id)
+CREATE INDEX IF NOT EXISTS pipeline_runs_ended ON pipeline_runs (completed_at, id)
     WHERE completed_at IS NOT NULL;
 COMMENT ON INDEX pipeline_runs_ended IS 'All tenants'' runs, oldest first: for the purge.';
-CREATE INDEX pipeline_runs_retries ON pipeline_runs (retry_of) WHERE retry_of IS NOT NULL;
-COMMENT ON INDEX pipeline_runs_retries IS
-    'A run that is deleted is looked for as the one that another retries.';
+CREATE INDEX IF NOT EXISTS pipeline_run_events_waiting ON pipeline_run_events (at)
+    WHERE published_at IS NULL;
+COMMENT ON INDEX pipeline_run_events_waiting IS 'How long the oldest has waited: for the survey.';
 """
 
 GRANTS = "GRANT DELETE ON pipeline_runs TO poller"
@@ -30,6 +32,6 @@ GRANTS = "GRANT DELETE ON pipeline_runs TO poller"
 
 def upgrade() -> None:
     """Adds and grants."""
+    op.execute(INDEXES)  # First: what follows has readers wait, too, but takes no time.
     op.execute(REQUEST_ID)
-    op.execute(INDEXES)
     op.execute(GRANTS)

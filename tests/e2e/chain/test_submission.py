@@ -40,6 +40,16 @@ def test_p12_an_answer_that_is_no_job_fails_the_run(chain: Chain, name: str) -> 
     assert run["completed_at"] is not None
 
 
+def test_the_callers_request_id_reaches_the_workbench(chain: Chain) -> None:
+    for mode, kind in (("BATCH", "submit"), ("REALTIME", "realtime")):
+        name = f"from-afar-{mode.lower()}"
+        answer = chain.post(chain.pipeline(mode), X_Request_Id=name)
+        assert answer.status_code == 201, answer.text
+        assert answer.json()["request_id"] == name
+        [call] = chain.workbench.calls_of(kind, run=answer.json()["id"])
+        assert call.header("X-Request-Id") == name
+
+
 def test_a_workbench_that_takes_six_seconds_gives_one_job(chain: Chain) -> None:
     chain.workbench.script(submit=[late(6)])
     answer = chain.post()

@@ -39,12 +39,15 @@ _OVERVIEW: Final = sa.text(
 
 _FLEET: Final = sa.text(
     """
-    WITH active AS (
+    WITH this AS MATERIALIZED (
+        SELECT runs_now() AS now  -- Once: it is no constant, and would be asked for each run.
+    ), active AS (
         SELECT run.status_text, run.next_check_at,
             CASE WHEN run.status_text <> 'CREATED' THEN CAST(
-                EXTRACT(epoch FROM runs_now() - COALESCE(last_checked_at, started_at))
+                EXTRACT(epoch FROM now - COALESCE(last_checked_at, started_at))
                 AS double precision) END AS stale
-        FROM pipeline_runs run LEFT JOIN run_observations seen ON seen.run_id = run.id
+        FROM this CROSS JOIN pipeline_runs run
+            LEFT JOIN run_observations seen ON seen.run_id = run.id
         WHERE run.status_text IN ('CREATED', 'SUBMITTED', 'RUNNING')
     )
     SELECT
@@ -55,10 +58,12 @@ _FLEET: Final = sa.text(
         percentile_cont(ARRAY[0.5, 0.99, 1.0]) WITHIN GROUP (ORDER BY stale) AS staleness,
         (SELECT COALESCE(EXTRACT(epoch FROM runs_now() - min(at)), 0)
             FROM pipeline_run_events WHERE published_at IS NULL) AS unpublished_seconds,
-        (SELECT count(*) FROM workbench_breakers WHERE opened_at IS NOT NULL) AS breakers_open
+        COALESCE(bool_or(stale IS NOT NULL), false) AND EXISTS (
+            SELECT FROM workbench_breakers WHERE workbench = :workbench AND opened_at IS NOT NULL
+        ) AS is_spared
     FROM active
     """
-)
+).bindparams(sa.bindparam("workbench", type_=sa.Text()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +85,16 @@ class PostgresOverviews:
             breaker=Breaker(**{name: row[name] for name in Breaker.__slots__}),
         )
 
-    def fleet(self) -> Fleet:
+    def fleet(self, *, workbench: str) -> Fleet:
         """See `ports.Overviews`."""
-        [row] = self.database.rows(_FLEET)
+        [row] = self.database.rows(_FLEET, {"workbench": workbench})
         median, high, most = (max(0.0, seconds) for seconds in row["staleness"] or (0.0, 0.0, 0.0))
         return Fleet(
             active=dict.fromkeys(sorted(ACTIVE), 0) | _counts(row["active"]),
             troubled=row["troubled"],
             staleness_seconds=(median, high, most),
             unpublished_seconds=float(row["unpublished_seconds"]),
-            breakers_open=row["breakers_open"],
+            is_spared=row["is_spared"],
         )
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
+from runs.adapters.postgres.database import DataRefused
+
 if TYPE_CHECKING:
     from datetime import timedelta
 
     from runs.adapters.postgres.database import Database
+
+LOG = logging.getLogger(__name__)
 
 # A retry that is being made holds its run's row, so that the run is passed over.
 _PURGE: Final = sa.text(
@@ -42,4 +47,8 @@ class PostgresRetention:
 
     def purge(self, *, older_than: timedelta, most: int) -> int:
         """See `ports.Retention`."""
-        return len(self.database.rows(_PURGE, {"older_than": older_than, "most": most}))
+        try:
+            return len(self.database.rows(_PURGE, {"older_than": older_than, "most": most}))
+        except DataRefused as error:  # One of them was retried at this very moment.
+            LOG.info("purge_postponed", extra={"error": str(error)})
+            return 0

@@ -79,6 +79,10 @@ class PostgresRuns:
             rows = self.database.rows(statements.RECORD, parameters)
         except RuleBroken as error:
             raise _not_admitted(error) from error
+        except DataRefused:
+            if new.retry_of is not None:  # It may have been purged since it was read.
+                self.run(new.retry_of, tenant_id=new.tenant_id)
+            raise
         if rows:
             run = run_of(rows[0])
             return Recorded(run=run, replayed=False, events=[first_event(run)])
