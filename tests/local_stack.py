@@ -55,7 +55,7 @@ class LocalStack:
         return subprocess.run(
             self._command(verb),
             cwd=ROOT,
-            env=self._environment() | environment,
+            env=self.environment() | environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -68,22 +68,22 @@ class LocalStack:
         return subprocess.Popen(
             self._command(verb),
             cwd=ROOT,
-            env=self._environment(),
+            env=self.environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             text=True,
         )
 
-    def _command(self, verb: str) -> list[str]:
-        return [str(python_of("stack")), "-m", "infra.local", verb]
-
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
         """The tests' own, but for what would set parts and ports from outside."""
         ours = {*VARIABLES.values(), *map(variable_of, SERVERS)}
         everything = os.environ.items()
         inherited = {name: value for name, value in everything if name not in ours}
         return inherited | {"PIPELINE_RUNS_LOCAL": str(self.layout.state)}
+
+    def _command(self, verb: str) -> list[str]:
+        return [str(python_of("stack")), "-m", "infra.local", verb]
 
 
 def api_of(stack: Stack) -> httpx.Client:

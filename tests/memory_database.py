@@ -682,6 +682,12 @@ class MemoryOverviews:
             ),
             worst_staleness_seconds=(now - oldest).total_seconds() if oldest else None,
             last_sweep_at=None if swept == NEVER else swept,
+            runs_checked_of_late=sum(
+                run.observation.last_checked_at is not None
+                and run.observation.last_checked_at > now - timedelta(minutes=1)
+                for run in runs
+                if run.workbench_job_id and not run.is_terminal
+            ),
             breaker=self.database.breakers.get(workbench, Breaker()),
         )
 

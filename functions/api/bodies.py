@@ -495,6 +495,7 @@ class PollerBody(BaseModel):
 
     poll_interval_seconds: int
     last_sweep_at: datetime | None
+    runs_checked_within_a_minute: int
 
 
 class WorkbenchBody(BaseModel):
@@ -534,6 +535,7 @@ class ServiceInfoBody(BaseModel):
             poller=PollerBody(
                 poll_interval_seconds=settings.poll_interval_seconds,
                 last_sweep_at=overview.last_sweep_at,
+                runs_checked_within_a_minute=overview.runs_checked_of_late,
             ),
             workbench=WorkbenchBody(
                 breaker="OPEN" if opened_at else "CLOSED", breaker_opened_at=opened_at

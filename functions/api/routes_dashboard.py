@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 routes = Routes(__name__)
 
-DASHBOARD: Final = StaticPage.beside_the_api("dashboard")
+DASHBOARD: Final = StaticPage.beside_the_api("dashboard", start="start.js")
 
 
 @routes.operation("GET", "/dashboard", scope=None, answers={200: None})

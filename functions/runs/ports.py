@@ -345,6 +345,8 @@ class Overview:
     worst_staleness_seconds: float | None
     """Of the active runs that have a job: the age of the oldest newest valid answer."""
     last_sweep_at: datetime | None
+    runs_checked_of_late: int
+    """Active runs that were looked at within a minute."""
     breaker: Breaker
 
 

@@ -41,6 +41,10 @@ def main() -> int:
             from infra.local.report import status  # noqa: PLC0415
 
             return status(layout)
+        case "dashboard":
+            from infra.local.dashboard import print_link  # noqa: PLC0415
+
+            return print_link(layout, lifetime=timedelta(hours=verb.hours))
         case "token":
             from infra.local.issuer import print_token  # noqa: PLC0415
 
@@ -67,6 +71,8 @@ def _arguments() -> argparse.Namespace:
     verbs.add_parser("status", help="show what runs, where, and how much memory it takes")
     logs = verbs.add_parser("logs", help="follow the logs")
     logs.add_argument("part", nargs="?", help="of this part only")
+    dashboard = verbs.add_parser("dashboard", help="print a link that opens the dashboard")
+    dashboard.add_argument("--hours", type=float, default=12, help="how long it opens it (12)")
     token = verbs.add_parser("token", help="print a token for the API")
     token.add_argument("--tenant", default="default", metavar="NAME", help="whose runs it is for")
     token.add_argument(

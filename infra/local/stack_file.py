@@ -25,6 +25,7 @@ class Stack:
 
     api_url: str
     api_token: str
+    dashboard_url: str
     database_url: str
     conductor_url: str
     workbench_url: str

@@ -260,6 +260,7 @@ class _Rising:
         return Stack(
             api_url=self._api_url(plan),
             api_token=issuer_of(self.layout).token(lifetime=TOKEN_LIFETIME),
+            dashboard_url=f"{self._api_url(plan)}/dashboard",
             database_url=plan.database_url,
             conductor_url=plan.conductor_url,
             workbench_url=plan.workbench_url,

@@ -218,3 +218,13 @@ def test_a_breaker_that_no_run_waits_for_is_nobodys_trouble(store: Store) -> Non
     assert store.overviews.fleet(workbench=WORKBENCH).is_spared
     moved(store, run, S.FAILED, error=ERROR)
     assert not store.overviews.fleet(workbench=WORKBENCH).is_spared
+
+
+def test_active_runs_that_were_looked_at_within_a_minute_are_counted(store: Store) -> None:
+    pipeline = make_pipeline(store)
+    runs = [submitted(store, pipeline) for _ in range(3)]
+    store.runs.observe([Finding(run_id=run.id, upstream_status="RUNNING") for run in runs[:2]])
+    assert overview(store).runs_checked_of_late == 2
+    store.move_time(timedelta(seconds=70))
+    store.runs.observe([Finding(run_id=runs[2].id, upstream_status="RUNNING")])
+    assert overview(store).runs_checked_of_late == 1

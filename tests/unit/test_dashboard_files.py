@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from api.routes_dashboard import DASHBOARD
+from api.script_modules import ScriptUnclear, one_script
 from api_client import ApiClient
 from runs.wiring import using
 from wired import WorldWiring
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from fakes import World
 
@@ -56,16 +58,49 @@ def test_s18_its_files_have_the_security_headers(anybody: ApiClient) -> None:
         assert "default-src 'none'" in headers["Content-Security-Policy"]
 
 
-def test_every_file_is_loaded_by_the_page_or_by_another(anybody: ApiClient) -> None:
+def test_the_page_loads_what_is_served_and_no_more(anybody: ApiClient) -> None:
     named = re.findall(r'(?:src|href)="dashboard/([^"]+)"', SOURCES["page.html"])
-    reached: set[str] = set()
-    while named:
-        name = named.pop()
-        if name not in reached:
-            reached.add(name)
-            named += IMPORTED.findall(SOURCES[name])
-            assert anybody.get(f"/dashboard/{name}").text == SOURCES[name]
-    assert reached == DASHBOARD.assets()
+    assert set(named) == DASHBOARD.assets() == {"start.js", "page.css"}
+    assert anybody.get("/dashboard/page.css").text == SOURCES["page.css"]
+
+
+def test_every_module_is_part_of_the_script_once(anybody: ApiClient) -> None:
+    script = anybody.get("/dashboard/start.js").text
+    parts = re.findall(r'^modules\["(.+)"\] = ', script, re.MULTILINE)
+    assert sorted(parts) == sorted(SCRIPTS)
+    assert parts[-1] == "start.js"
+    for name, text in SCRIPTS.items():
+        for needed in IMPORTED.findall(text):
+            assert parts.index(needed) < parts.index(name)
+
+
+def test_a_module_sees_what_it_imports_and_keeps_the_rest_to_itself(tmp_path: Path) -> None:
+    (tmp_path / "names.js").write_text(
+        'const secret = "a";\nexport const shown = secret;\nexport function told() {}\n'
+    )
+    (tmp_path / "start.js").write_text(
+        'import {\n  shown,\n  told,\n} from "./names.js";\n'
+        'import * as names from "./names.js";\ntold(shown, names);\n'
+    )
+    assert one_script(tmp_path, "start.js") == (
+        "const modules = {};\n"
+        'modules["names.js"] = (() => {\n'
+        'const secret = "a";\nconst shown = secret;\nfunction told() {}\n'
+        "return { shown, told };\n})();\n"
+        'modules["start.js"] = (() => {\n'
+        'const { shown, told, } = modules["names.js"];\n'
+        'const names = modules["names.js"];\ntold(shown, names);\n'
+        "return {  };\n})();\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "line", ['import "./other.js";', "export default 1;", 'import x from "./other.js";']
+)
+def test_an_import_or_export_that_is_not_understood_is_refused(tmp_path: Path, line: str) -> None:
+    (tmp_path / "start.js").write_text(f"{line}\n")
+    with pytest.raises(ScriptUnclear, match=r"start\.js: (import|export)"):
+        one_script(tmp_path, "start.js")
 
 
 def test_a_file_that_the_browser_has_is_not_sent_again(anybody: ApiClient) -> None:
@@ -73,11 +108,11 @@ def test_a_file_that_the_browser_has_is_not_sent_again(anybody: ApiClient) -> No
     assert answer.headers["Content-Type"] == "text/javascript; charset=utf-8"
     again = anybody.get("/dashboard/start.js", If_None_Match=answer.headers["ETag"])
     assert (again.status, again.text) == (304, "")
-    other = anybody.get("/dashboard/api.js", If_None_Match=answer.headers["ETag"])
+    other = anybody.get("/dashboard/page.css", If_None_Match=answer.headers["ETag"])
     assert other.status == 200
 
 
-@pytest.mark.parametrize("asset", ["page.html", "..", "%2e%2e", "no.js", "start.js.map"])
+@pytest.mark.parametrize("asset", ["page.html", "..", "%2e%2e", "no.js", "api.js"])
 def test_no_other_file_is_given(anybody: ApiClient, asset: str) -> None:
     anybody.get(f"/dashboard/{asset}").problem(404, "not_found")
 
@@ -90,6 +125,11 @@ def test_no_script_makes_markup_or_code_of_text(name: str) -> None:
 @pytest.mark.parametrize("name", SOURCES)
 def test_no_file_names_another_host(name: str) -> None:
     assert set(re.findall(r"https?://[^\s\"')]+", SOURCES[name])) <= ALLOWED_ADDRESSES
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_no_line_is_longer_than_those_of_the_other_code(name: str) -> None:
+    assert [line for line in SOURCES[name].splitlines() if len(line) > 100] == []
 
 
 def test_the_page_itself_has_no_code_and_no_style_in_it() -> None:

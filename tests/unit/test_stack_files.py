@@ -37,6 +37,7 @@ RECORD = ProcessRecord(
 STACK = Stack(
     api_token="t",  # noqa: S106
     api_url="http://127.0.0.1:1/_aws/execute-api/pipelineruns/Prod",
+    dashboard_url="http://127.0.0.1:1/_aws/execute-api/pipelineruns/Prod/dashboard",
     database_url="postgresql+pg8000://postgres:secret@127.0.0.1:2/pipeline_runs",
     conductor_url="http://127.0.0.1:3",
     workbench_url="http://127.0.0.1:4",

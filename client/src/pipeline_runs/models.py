@@ -295,6 +295,7 @@ class Poller(AnswerBody):
 
     poll_interval_seconds: int
     last_sweep_at: datetime | None
+    runs_checked_within_a_minute: int
 
 
 class Workbench(AnswerBody):

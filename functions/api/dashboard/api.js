@@ -12,7 +12,7 @@ export const TOKEN_REFUSED = "token-refused";
 /** Why a call has no other answer. */
 export class ApiProblem extends Error {
   /**
-   * `status` 0: there was no answer at all. `retryAfter` is in seconds; `told` is the whole problem.
+   * `status` 0: there was no answer at all. `retryAfter` is in seconds; `told`: the whole problem.
    */
   constructor(status, told, retryAfter = 0, scope = "") {
     super(told.detail || told.title || `The API answered ${status}`);

@@ -1,4 +1,4 @@
-/** The service's time, by which ages are told, and the times on the page that go on by themselves. */
+/** The service's time, by which ages are told, and times on the page that go on by themselves. */
 
 import { element } from "./elements.js";
 import { ago, duration, moment } from "./format.js";

@@ -83,7 +83,8 @@ async function retried(run, key) {
 /** Asks in a dialog; a problem is told in it, so that one can try again. */
 function ask({ title, told, fields, yes, no, isDangerous, act }) {
   const trouble = element("p", { class: "complaint", role: "alert" });
-  const sure = element("button", { type: "submit", class: isDangerous ? "danger" : "primary" }, yes);
+  const kind = isDangerous ? "danger" : "primary";
+  const sure = element("button", { type: "submit", class: kind }, yes);
   const back = element("button", { type: "button", onclick: () => dialog.close() }, no);
   const onsubmit = async (event) => {
     event.preventDefault();
@@ -109,6 +110,7 @@ function ask({ title, told, fields, yes, no, isDangerous, act }) {
   );
   const dialog = element("dialog", { "aria-labelledby": "dialog-title" }, form);
   dialog.addEventListener("close", () => dialog.remove());
-  document.body.append(dialog);
+  // In the page, so that it goes when the page does.
+  document.getElementById("content").append(dialog);
   dialog.showModal();
 }

@@ -1,4 +1,4 @@
-/** Elements of the page, made of names and texts: nothing that comes from outside is ever markup. */
+/** Elements of the page, made of names and texts: nothing from outside is ever markup. */
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -33,7 +33,7 @@ function filled(node, attributes, children) {
 }
 
 /** Without what is left out. */
-export function present(children) {
+function present(children) {
   const isThere = (child) => child !== null && child !== undefined && child !== false;
   return children.flat(Infinity).filter(isThere);
 }
@@ -52,11 +52,13 @@ export function refill(node, ...children) {
 }
 
 /** A link to another site's page or file; only its text, if the address is none of the web's. */
-export function outwardLink(address, text, attributes = {}) {
+export function outwardLink(address, text) {
   const isOfTheWeb = URL.canParse(address) && /^https?:$/.test(new URL(address).protocol);
-  return isOfTheWeb
-    ? element("a", { href: address, target: "_blank", rel: "noopener noreferrer", ...attributes }, text)
-    : element("span", {}, text);
+  if (!isOfTheWeb) {
+    return element("span", {}, text);
+  }
+  const outward = { target: "_blank", rel: "noopener noreferrer" };
+  return element("a", { href: address, ...outward }, text);
 }
 
 /** Says something to who listens to the page rather than looks at it. */

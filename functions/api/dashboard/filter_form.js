@@ -12,7 +12,7 @@ const SPANS = [
 ];
 const TAG = /^[A-Za-z0-9._/-]{1,64}:/;
 
-/** `{node, show, offer}`; `change(filters)` is called with the filters that shall hold from now on. */
+/** `{node, show, offer}`; `change(filters)` is called with those that hold from now on. */
 export function filterForm(pipelines, change) {
   const status = choice("Status", [["", "Any"], ...STATUSES.map((one) => [one, word(one)])]);
   const pipeline = choice("Pipeline", [["", "Any"]]);

@@ -9,7 +9,7 @@ const SLACK_SECONDS = 30;
 /** As long as the alarm on missing ticks waits. */
 const STOPPED_AFTER_SECONDS = 180;
 
-/** The line about the poller and the Workbench: `{node, show, doubt}`; `show` takes service info. */
+/** The line about poller and Workbench: `{node, show, doubt}`; `show` takes service info. */
 export function healthLine() {
   const node = element(
     "section",
@@ -28,7 +28,8 @@ export function healthLine() {
   };
 }
 
-function poller({ last_sweep_at: sweptAt, poll_interval_seconds: interval }) {
+function poller(info) {
+  const { last_sweep_at: sweptAt, poll_interval_seconds: interval } = info;
   if (!sweptAt) {
     return fact("bad", "Poller stopped", "it has not swept yet");
   }
@@ -39,7 +40,9 @@ function poller({ last_sweep_at: sweptAt, poll_interval_seconds: interval }) {
       : age <= STOPPED_AFTER_SECONDS
         ? ["doubtful", "Poller late"]
         : ["bad", "Poller stopped"];
-  return fact(level, verdict, "last sweep ", since(sweptAt), `, one every ${interval} s`);
+  const checked = info.runs_checked_within_a_minute;
+  const pace = `, one every ${interval} s, ${checked} runs checked a minute`;
+  return fact(level, verdict, "last sweep ", since(sweptAt), pace);
 }
 
 function news({ runs, poller: { poll_interval_seconds: interval } }) {

@@ -9,7 +9,7 @@ const HEIGHT = 64;
 const BAR_TOP = 24;
 const BAR = 14;
 const LEAST_STAGE = 84;
-const END = 96;
+const END = 76;
 
 /** The picture and the list of a run's events, oldest first; `width` in pixels. */
 export function historyOf(events, width) {

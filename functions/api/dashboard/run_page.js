@@ -8,7 +8,7 @@ import { duration } from "./format.js";
 import { historyOf } from "./history.js";
 import { keepReading } from "./live.js";
 import { sentence } from "./notices.js";
-import { runPlace } from "./places.js";
+import { runPlace, runsPlace } from "./places.js";
 import { storedObjects } from "./results.js";
 import { progressBar, spent, tagLink } from "./runs_table.js";
 import { isEnd, label, word } from "./statuses.js";
@@ -40,14 +40,9 @@ export function runPage({ pipelines, notices, info, backPlace }, { runId }) {
     title: "Report",
     nothing: "Nothing lies below the report prefix.",
   });
-  const content = element(
-    "div",
-    { hidden: true },
-    news,
-    panel("History", history),
-    element("div", { class: "columns" }, panel("Details", facts), more),
-    element("div", { class: "columns" }, outputs.node, report.node),
-  );
+  const known = element("div", { class: "columns" }, panel("Details", facts), more);
+  const written = element("div", { class: "columns" }, outputs.node, report.node);
+  const content = element("div", { hidden: true }, news, panel("History", history), known, written);
   const node = element(
     "main",
     { id: "content", tabindex: -1, "aria-busy": "true" },
@@ -64,9 +59,9 @@ export function runPage({ pipelines, notices, info, backPlace }, { runId }) {
     notices.tell("run", isGone ? null : problem, seconds, () => reading.again());
     if (problem && seconds === null && !run) {
       const title = isGone ? `There is no run ${runId}` : "The run can't be shown";
-      const why = isGone ? "Look at its number, or whether it is another tenant's." : sentence(problem);
+      const gone = "Its number is wrong, it is another tenant's, or it ended long ago.";
       refill(head, element("h1", {}, title));
-      refill(news, element("p", {}, why));
+      refill(news, element("p", {}, isGone ? gone : sentence(problem)));
       refill(content, news);
       content.hidden = false;
     }
@@ -109,6 +104,9 @@ export function runPage({ pipelines, notices, info, backPlace }, { runId }) {
   }
 
   function results() {
+    if (run.status === "COMPLETED") {
+      known.before(written);
+    }
     if (run.links.outputs) {
       outputs.look();
     }
@@ -127,13 +125,19 @@ export function runPage({ pipelines, notices, info, backPlace }, { runId }) {
       head,
       element("h1", {}, `Run ${run.id}`),
       label(run.status),
-      element("span", { class: "aside" }, pipelines.named(run.pipeline_id)),
+      pipelineLink(run.pipeline_id),
       commandButton(run, taken),
     );
     refill(news, failure(run), observed(run, info()), cancelling(run));
     draw();
     refill(facts, details(run));
     refill(more, tags(run), json("Parameters", run.parameters), json("Output", run.output));
+  }
+
+  function pipelineLink(id) {
+    const href = runsPlace({ pipeline_id: String(id) });
+    const title = "Runs of this pipeline";
+    return element("a", { href, title, "data-key": "pipeline" }, pipelines.named(id));
   }
 
   /** What a command answered; if there is more to know of it, the next reading has it. */
@@ -199,6 +203,7 @@ function observed(run, info) {
   const last = seen.last_checked_at
     ? ["Last checked ", since(seen.last_checked_at), ". "]
     : ["Not checked yet. "];
+  const told = seen.upstream_status && ` The Workbench says ${seen.upstream_status}.`;
   const doubt = seen.consecutive_failures > 0 && [
     element("strong", {}, `${seen.consecutive_failures} checks in a row got no answer. `),
     seen.last_error,
@@ -207,18 +212,18 @@ function observed(run, info) {
     "section",
     { class: "observed", "aria-label": "How it is now" },
     progressBar(seen.progress ?? undefined),
-    element("p", {}, last, next, seen.upstream_status && ` The Workbench says ${seen.upstream_status}.`),
+    element("p", {}, last, next, told),
     doubt && element("p", { class: "doubt" }, doubt),
   );
 }
 
-function cancelling({ cancel_requested_at: at, cancel_cause: cause, cancel_reason: reason, status }) {
+function cancelling({ cancel_requested_at: at, cancel_cause: cause, cancel_reason: reason }) {
   if (!at) {
     return null;
   }
   const why = cause === "TIMEOUT" ? "it ran longer than it may" : reason;
-  const said = status === "CANCELLED" ? "Its end was asked for at " : "It is to end since ";
-  return element("p", { class: "observed" }, said, when(at), why ? `: ${why}` : "", ".");
+  const told = ["Its end was asked for at ", when(at), why ? `: ${why}` : "", "."];
+  return element("p", { class: "end-asked" }, told);
 }
 
 function details(run) {
@@ -235,6 +240,7 @@ function details(run) {
     ["May take", duration(run.timeout_seconds * 1000)],
     ["Workbench job", run.workbench_job_id && code(run.workbench_job_id)],
     ["Workflow", run.conductor_workflow_id && code(run.conductor_workflow_id)],
+    ["Request", run.request_id && code(run.request_id)],
     ["Logs", run.observation.logs_url && outwardLink(run.observation.logs_url, "Job's logs")],
   ];
   return rows

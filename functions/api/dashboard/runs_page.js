@@ -37,7 +37,7 @@ export function runsPage({ pipelines, notices, info }, { filters }) {
   let wanted = filters;
   let counts = info()?.runs ?? null;
   let statuses = new Map();
-  /** What leads to the page that is shown, and to those before it: `{query, token}`; the first: []. */
+  /** What leads to the page that is shown and to those before it: `{query, token}` each. */
   let trail = [];
   let reading = null;
 

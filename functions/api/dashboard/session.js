@@ -2,15 +2,22 @@
 
 const KEPT_AS = "pipeline-runs-token";
 const EVERYTHING = "admin";
+/** Visible ASCII: nothing else goes into a header. */
+const SENDABLE = /^[!-~]+$/;
 
 /** The token; empty: nobody is signed in. */
 export function token() {
   return sessionStorage.getItem(KEPT_AS) ?? "";
 }
 
-/** Keeps a token. */
+/** Keeps a token; gives whether it can be one at all. */
 export function signIn(text) {
-  sessionStorage.setItem(KEPT_AS, text.trim());
+  const told = text.trim().replace(/^Bearer\s+/i, "");
+  if (!SENDABLE.test(told)) {
+    return false;
+  }
+  sessionStorage.setItem(KEPT_AS, told);
+  return true;
 }
 
 /** Forgets it. */
@@ -20,17 +27,16 @@ export function signOut() {
 
 /**
  * Takes a token out of the address's fragment (`#token=…`, with `&to=/runs/7` the page to open):
- * it is in no request and no server's log, and from now on in no history either. Whether there was
- * one.
+ * it is in no request and no server's log, and from now on in no history either. Gives whether
+ * there was one.
  */
 export function signInByFragment() {
   const told = new URLSearchParams(location.hash.replace(/^#/, ""));
   if (!told.get("token")) {
     return false;
   }
-  signIn(told.get("token"));
   history.replaceState(null, "", `#${told.get("to") ?? "/runs"}`);
-  return true;
+  return signIn(told.get("token"));
 }
 
 /** What the token says of itself, for display: the API alone checks it. Null: it can't be read. */

@@ -3,7 +3,7 @@
 import { element } from "./elements.js";
 import { signIn } from "./session.js";
 
-/** The page: `{node, title, leave}`; `done()` is called once there is a token to try. */
+/** The page: `{node, title, begin}`; `done()` is called once there is a token to try. */
 export function signInPage(reason, done) {
   const input = element("input", {
     type: "password",
@@ -13,16 +13,20 @@ export function signInPage(reason, done) {
     spellcheck: "false",
     "aria-describedby": "token-help",
   });
+  const complaint = element("p", { class: "complaint", role: "alert" }, reason);
   const onsubmit = (event) => {
     event.preventDefault();
-    signIn(input.value);
-    done();
+    if (signIn(input.value)) {
+      done();
+    } else {
+      complaint.textContent = "That is no token: it has to be one word without other characters.";
+    }
   };
   const node = element(
     "main",
     { id: "content", class: "sign-in", tabindex: -1 },
     element("h1", {}, "Pipeline runs"),
-    reason && element("p", { class: "complaint", role: "alert" }, reason),
+    complaint,
     element(
       "form",
       { onsubmit },

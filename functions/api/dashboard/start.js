@@ -111,9 +111,12 @@ function showRefused({ detail: problem }) {
     return;
   }
   const ended = endedAt();
-  const expired = ended && `Your token ended at ${moment(ended, Date.now())}. Sign in with a new one.`;
   signOut();
-  showSignIn(expired || `The token was refused: ${sentence(problem)}`);
+  showSignIn(
+    ended
+      ? `Your token ended at ${moment(ended, Date.now())}. Sign in with a new one.`
+      : `The token was refused: ${sentence(problem)}`,
+  );
 }
 
 function takeFragment() {

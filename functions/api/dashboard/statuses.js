@@ -1,4 +1,4 @@
-/** The six statuses: each has a word, a picture and a colour, so that none is told by colour alone. */
+/** The six statuses: each has a word, a picture and a colour; none is told by colour alone. */
 
 import { element, svg } from "./elements.js";
 

@@ -32,6 +32,9 @@ _OVERVIEW: Final = sa.text(
             AS worst_staleness_seconds,
         (SELECT max(last_polled_at) FROM poll_shards WHERE last_polled_at > '-infinity')
             AS last_sweep_at,
+        (SELECT count(*) FROM pipeline_runs run JOIN run_observations seen ON seen.run_id = run.id
+            WHERE run.tenant_id = :tenant_id AND run.status_text IN ('SUBMITTED', 'RUNNING')
+                AND last_checked_at > runs_now() - INTERVAL '1 minute') AS runs_checked_of_late,
         breaker.last_valid_at, breaker.failing_since, breaker.opened_at, breaker.closed_at
     FROM (SELECT) AS one_row LEFT JOIN workbench_breakers breaker ON workbench = :workbench
     """
@@ -82,6 +85,7 @@ class PostgresOverviews:
             ended_of_late=_counts(row["ended_of_late"]),
             worst_staleness_seconds=None if staleness is None else float(staleness),
             last_sweep_at=row["last_sweep_at"],
+            runs_checked_of_late=row["runs_checked_of_late"],
             breaker=Breaker(**{name: row[name] for name in Breaker.__slots__}),
         )
 
