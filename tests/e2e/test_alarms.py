@@ -14,7 +14,7 @@ from infra.local.deployment import Cloud
 from infra.local.layout import TEMPLATE
 from infra.local.template import load_template
 from local_stack import api_of, fresh_local_stack
-from scripted_workbench import Answer, ScriptedWorkbench, always
+from scripted_workbench import Answer, ScriptedWorkbench, always, late
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -107,7 +107,8 @@ def test_every_alarm_goes_off_when_that_happens_which_it_is_for(
         told |= {"CheckDlqNotEmpty"}
 
         set_api_seconds(lambdas, stack, 1)
-        assert api.get("/pipeline-run/1?wait=5").status_code >= 500
+        workbench.script(submit=[late(6)])
+        assert api.post("/pipeline-run", json=body).status_code >= 500
         set_api_seconds(lambdas, stack, 29)
         told |= {"ApiFunctionFails"}
 

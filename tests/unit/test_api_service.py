@@ -257,7 +257,11 @@ def test_the_service_tells_of_itself_and_of_the_callers_runs(api: ApiClient) -> 
     assert told["runs"]["active"] == {"CREATED": 0, "RUNNING": 0, "SUBMITTED": 1}
     ended = {"CANCELLED": 0, "COMPLETED": 0, "FAILED": 0}
     assert told["runs"]["ended_within_24_hours"] == ended
-    assert told["poller"] == {"poll_interval_seconds": 30, "last_sweep_at": None, "runs_checked_within_a_minute": 0}
+    assert told["poller"] == {
+        "poll_interval_seconds": 30,
+        "last_sweep_at": None,
+        "runs_checked_within_a_minute": 0,
+    }
     assert told["workbench"] == {"breaker": "CLOSED", "breaker_opened_at": None}
 
 
