@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from runs import logs
 from runs.errors import DatabaseUnavailable
 from runs.messages import CheckMessage, MessageUnreadable
+from runs.metrics import Metric
 from runs.model import QUOTE_LENGTH
 from runs.tracing import traced
 from runs.wiring import wired
@@ -32,6 +33,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     except DatabaseUnavailable as error:
         LOG.warning("check_without_database", extra={"error": str(error)})
     if unreadable:
+        wired().meter.tell({Metric.MESSAGES_UNREADABLE: len(unreadable)})
         # On to their next try, and so to the DLQ, before the queue's retention ends them.
         queue = wired().queue_of(unreadable[0]["eventSourceARN"])
         queue.release([record["receiptHandle"] for record in unreadable])

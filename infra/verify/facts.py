@@ -10,7 +10,7 @@ from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from infra.verify.rules import SUBMIT_DEADLINE, TERMINAL, status_of
+from infra.verify.rules import KEPT_AT_LEAST, SUBMIT_DEADLINE, TERMINAL, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -256,6 +256,17 @@ class Facts:
             if key and key["namespace"] == self.namespace:
                 found.setdefault(int(key["run_id"]), []).append(job)
         return found
+
+    @cached_property
+    def purged(self) -> frozenset[int]:
+        """The runs that are gone and may be: all of their jobs ended long ago, or are forgotten."""
+        long_ago = self.now - KEPT_AT_LEAST
+        return frozenset(
+            run_id
+            for run_id, jobs in self.jobs_by_run.items()
+            if run_id not in self.runs
+            and all(job.word is None or (job.ended_at or self.now) < long_ago for job in jobs)
+        )
 
     def job_of(self, run: Run) -> Job | None:
         """The run's job, if the Workbench still knows it."""

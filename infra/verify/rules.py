@@ -50,6 +50,7 @@ SUBMISSION_FAILURES: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "workbench_answer_lost": frozenset({"REALTIME"}),
         "submission_lost": frozenset({"BATCH", "REALTIME"}),
         "cancel_unconfirmed": frozenset({"BATCH", "REALTIME"}),
+        "copied": frozenset({"BATCH", "REALTIME"}),
     }
 )
 """The error codes that a run may fail with before it is SUBMITTED, and in which mode."""
@@ -62,6 +63,8 @@ LOSS_ANSWERS: Final = 5
 LONGEST_BACK_OFF: Final = timedelta(minutes=15)
 CLAIM_SLACK: Final = timedelta(seconds=15)
 """What a sweep, and so a check, may be late by."""
+KEPT_AT_LEAST: Final = timedelta(days=1)
+"""Nobody can have runs purged any sooner after their end."""
 RELAY_WITHIN: Final = timedelta(minutes=2)
 """An event is left to its writer for 10 s, then to the next relay, which runs each minute."""
 MOST_ASKS: Final = 3

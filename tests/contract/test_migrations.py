@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -12,10 +12,11 @@ from alembic import command
 from alembic.config import Config
 
 from infra.migrate import MIGRATIONS, migrate
-from made_runs import TENANT, WORKBENCH, close_to, now_of
+from made_runs import TENANT, WORKBENCH, close_to, moved, now_of, submit
 from runs.model import ErrorCategory, Finding, Observation, PipelineRun, RunError, transition
-from runs.ports import Breaker
+from runs.ports import Breaker, RunFilter
 from runs.status import PipelineRunStatus
+from runs.submission import workflow_input
 from runs_stores import PostgresStore
 
 if TYPE_CHECKING:
@@ -63,18 +64,60 @@ NOTE = """
 """
 
 
+RECORD_BEFORE_0004 = """
+    WITH new AS MATERIALIZED (
+        SELECT nextval(pg_get_serial_sequence('pipeline_runs', 'id')) AS run_id, pipelines.*
+        FROM pipelines WHERE tenant_id = 'default'
+    ), keyed AS (
+        INSERT INTO idempotency_keys (tenant_id, route, key, fingerprint, run_id)
+        SELECT tenant_id, 'POST /pipeline-run', 'key-' || run_id, 'f', run_id FROM new
+        ON CONFLICT DO NOTHING
+        RETURNING run_id, admit_run((SELECT id FROM new), 'default', 10) AS admitted
+    ), run AS (
+        INSERT INTO pipeline_runs (
+            id, tenant_id, pipeline_id, mode, workflow_name, workflow_version,
+            user_storage_input_path_prefix, user_storage_output_path_prefix,
+            user_storage_report_path_prefix, parameters, tags, timeout_seconds, retry_of,
+            submit_lease_until, submit_attempts)
+        SELECT run_id, tenant_id, id, mode, workflow_name, workflow_version, 'in', 'out', NULL,
+            NULL, '{}', COALESCE(timeout_seconds, 604800), NULL, NULL, 0
+        FROM new JOIN keyed USING (run_id) WHERE admitted
+        RETURNING *
+    ), event AS (
+        INSERT INTO pipeline_run_events (run_id, version, tenant_id, status, at)
+        SELECT id, version, tenant_id, status, created_at FROM run
+    )
+    SELECT run.*, CAST(installation.namespace AS text) || '-' || run.id AS correlation_id
+    FROM run CROSS JOIN installation
+"""
+"""How the release of migration 0003 records a run; its other writes are today's."""
+
+
 @pytest.fixture
 def old_store(own_database_url: sa.URL) -> Iterator[PostgresStore]:
     """A database as the first release leaves it."""
+    with store_of(own_database_url, "0001") as store:
+        yield store
+
+
+@pytest.fixture
+def store_before_0004(own_database_url: sa.URL) -> Iterator[PostgresStore]:
+    """A database as the release leaves it that knew no request ids and deleted nothing."""
+    with store_of(own_database_url, "0003") as store:
+        yield store
+
+
+@contextmanager
+def store_of(url: sa.URL, revision: str) -> Iterator[PostgresStore]:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
-    engine = sa.create_engine(own_database_url, poolclass=sa.NullPool)
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
     with engine.begin() as connection:
         connection.execute(sa.text("DROP SCHEMA public CASCADE"))
         connection.execute(sa.text("CREATE SCHEMA public"))
         config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
-    with closing(PostgresStore(own_database_url)) as store:
+        command.upgrade(config, revision)
+    with closing(PostgresStore(url)) as store:
         store.execute(PIPELINE)
         yield store
 
@@ -180,3 +223,47 @@ def test_f44_the_first_releases_code_ends_a_run_that_todays_code_was_asked_to_ca
 
     ended = read(old_store, run_id)
     assert (ended.status, ended.cancel_requested_at) == (S.FAILED, asked.cancel_requested_at)
+
+
+# -- migration 0004: request ids and the purge ----------------------------------------------------
+
+
+def recorded_before_0004(store: PostgresStore) -> int:
+    """The id of a run that the release before recorded, with what role api may."""
+    with store.as_user_of("api") as database, database.acting_for(TENANT):
+        [row] = database.rows(sa.text(RECORD_BEFORE_0004))
+    assert isinstance(row["id"], int)
+    return row["id"]
+
+
+def test_f44_runs_of_the_release_before_request_ids_are_read_go_on_and_are_purged(
+    store_before_0004: PostgresStore,
+) -> None:
+    store = store_before_0004
+    run_id = recorded_before_0004(store)
+
+    bring_up_to_date(store)
+
+    run = read(store, run_id)
+    assert (run.status, run.request_id) == (S.CREATED, None)
+    everything = store.runs.page(RunFilter(), tenant_id=TENANT, page_size=9, before=None)
+    assert list(everything.runs) == [run]
+    run = moved(store, submit(store, run), S.COMPLETED)
+    store.move_time(MINUTE)
+    store.runs.mark_published(store.runs.unpublished(9))
+    store.move_time(timedelta(days=91))
+    assert store.retention.purge(older_than=timedelta(days=90), most=9) == 1
+
+
+def test_f44_the_release_before_request_ids_records_runs_with_todays_tables(
+    store_before_0004: PostgresStore,
+) -> None:
+    store = store_before_0004
+    bring_up_to_date(store)
+
+    run = read(store, recorded_before_0004(store))
+
+    assert (run.status, run.request_id) == (S.CREATED, None)
+    assert workflow_input(run, WORKBENCH)["request_id"] is None
+    assert list(store.runs.active([run.id], workbench=WORKBENCH).runs) == [run]
+    assert submit(store, run).status is S.SUBMITTED

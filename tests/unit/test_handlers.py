@@ -11,6 +11,7 @@ from fakes import Course, World
 from poller import check, hunt, relay, tick
 from runs.errors import DatabaseUnavailable, SubmissionFailed
 from runs.messages import CheckMessage, TickMessage
+from runs.metrics import Metric
 from runs.ports import CallEnd, NoAnswer
 from runs.status import PipelineRunStatus
 from runs.wiring import using
@@ -210,6 +211,7 @@ def test_f40_a_poison_message_alone_is_reported_and_released_and_its_neighbours_
     source = {CHECK_QUEUE: world.check_queue, RETRY_QUEUE: world.retry_queue}[queue]
     assert source.released == ["handle-2"]
     assert world.run(1).status is world.run(2).status is RUNNING
+    assert world.meter.figures(Metric.MESSAGES_UNREADABLE) == [1]
 
 
 def test_nothing_else_is_ever_released(world: World) -> None:
@@ -217,6 +219,7 @@ def test_nothing_else_is_ever_released(world: World) -> None:
     run_check(asking(world, 1), asking(world, 99))
     assert not world.check_queue.released
     assert not world.retry_queue.released
+    assert world.meter.figures(Metric.MESSAGES_UNREADABLE) == []
 
 
 def test_f40_runs_that_are_not_there_are_dropped(world: World) -> None:

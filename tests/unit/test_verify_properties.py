@@ -40,6 +40,7 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 P = timedelta(seconds=30)
 STEP = timedelta(seconds=10)
 MINUTE = timedelta(minutes=1)
+DAY = timedelta(days=1)
 NAMESPACE = "0f0e"
 WAY = ("CREATED", "SUBMITTED", "RUNNING")
 ERRORS = {
@@ -271,6 +272,11 @@ def calls(*noted: Call) -> Seed:
     return seed
 
 
+def delivered(arrival: Delivery) -> Seed:
+    """The consumer got this one, too."""
+    return lambda facts: replace(facts, deliveries=[*(facts.deliveries or ()), arrival])
+
+
 def key(**columns: Any) -> Seed:
     """Run 1's key differs."""
     return lambda facts: replace(facts, keys=[replace(facts.keys[0], **columns), *facts.keys[1:]])
@@ -330,6 +336,7 @@ VIOLATIONS: list[tuple[str, set[int], Seed]] = [
     ("lost at once", {12}, run(7, created_at=NOW - 55 * MINUTE)),
     ("lost and not looked for", {12}, without(strays={})),
     ("a job of a run that isn't there", {13}, job(a_job(404, "RUNNING"))),
+    ("the same, and the job has ended", {13}, job(a_job(404, "DONE", ended_at=LONG_AGO))),
     ("not observed for minutes", {14}, seen(4, last_checked_at=NOW - 2 * MINUTE)),
     ("never observed", {14}, seen(4, last_checked_at=None)),
     ("its job ended minutes ago", {15}, job(a_job(4, "DONE", ended_at=NOW - 2 * MINUTE))),
@@ -365,13 +372,7 @@ VIOLATIONS: list[tuple[str, set[int], Seed]] = [
     (
         "an event that arrived and never happened",
         {28},
-        lambda facts: replace(
-            facts,
-            deliveries=[
-                *(facts.deliveries or ()),
-                replace(delivery_of(facts.events[0]), version=9),
-            ],
-        ),
+        delivered(Delivery(run_id=1, version=9, status="CREATED", previous_status=None)),
     ),
     ("REALTIME without an output", {31}, run(9, has_output=False)),
     ("REALTIME with a job", {10, 31}, run(9, workbench_job_id="job-9")),
@@ -452,6 +453,14 @@ def test_a_delivery_is_read_from_the_envelope_of_the_bus() -> None:
         pytest.param(
             job(Job(id="job-x", idempotency_key="of-others-4", word="RUNNING")),
             id="another installation's job",
+        ),
+        pytest.param(
+            both(
+                job(a_job(404, "DONE", ended_at=NOW - DAY - MINUTE)),
+                job(a_job(404, "CANCELLED", name="job-404b", ended_at=NOW - DAY - MINUTE)),
+                delivered(Delivery(run_id=404, version=1, status="CREATED", previous_status=None)),
+            ),
+            id="a run was purged, and its jobs and events are remembered elsewhere",
         ),
         pytest.param(without(dead_letters=["not JSON", '{"v": 2}']), id="poison in the DLQ"),
         pytest.param(

@@ -40,7 +40,8 @@ def at_most_one_job(facts: Facts) -> Verdicts:
         run = facts.runs.get(run_id)
         settled = [job.id for job in jobs if not job.is_new]
         unresolved = run is not None and run.status == "CREATED"
-        fine = len(settled) <= 1 or unresolved or run_id in facts.strays
+        excused = unresolved or run_id in facts.strays or run_id in facts.purged
+        fine = len(settled) <= 1 or excused
         several = f"Run {run_id} has the jobs {', '.join(settled)}: one is right, and the others"
         yield unless(fine, f"{several} stand in no stray check.")
 
@@ -129,9 +130,9 @@ def failure_is_definite(facts: Facts) -> Verdicts:
 
 
 def nothing_written_on_refusal(facts: Facts) -> Verdicts:
-    """P13: a job is made only for a run that exists."""
+    """P13: a job is made only for a run that exists, or did until it was purged."""
     for run_id, jobs in facts.jobs_by_run.items():
         for job in jobs:
             if not job.is_new:
                 missing = f"Job {job.id} was made for run {run_id}, which doesn't exist."
-                yield unless(run_id in facts.runs, missing)
+                yield unless(run_id in facts.runs or run_id in facts.purged, missing)
