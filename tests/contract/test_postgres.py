@@ -961,6 +961,8 @@ def test_f38_what_does_not_pass_is_given_up(stumbling: PostgresStore, code: str)
     [
         ("53300", DatabaseUnavailable),
         ("57P03", DatabaseUnavailable),
+        ("3D000", DatabaseUnavailable),
+        ("55000", DatabaseUnavailable),
         ("57014", DatabaseUnavailable),
         ("55P03", RowLocked),
         ("22001", DataRefused),

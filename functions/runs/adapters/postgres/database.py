@@ -40,8 +40,9 @@ _READ_ONLY: Final = "25006"
 _REPEATABLE: Final = frozenset({"40001", "40P01"})
 _OVER: Final = frozenset({"57P01", "57P02", _READ_ONLY})
 """The session ended, or it reached a server that may not write any more."""
-_BUSY: Final = frozenset({"53300", "57P03", "57014"})
-"""Too many connections; starting up; statement time-out."""
+_BUSY: Final = frozenset({"53300", "57P03", "57014", "3D000", "55000"})
+"""Too many connections; starting up; statement time-out; no database of this name, or one that
+takes no connections, as while a backup is put in its place."""
 _NOT_LET_IN: Final = frozenset({"28000", "28P01"})
 """No such user, or not with this password."""
 _OF_THE_DATA: Final = ("22", "23")
