@@ -106,6 +106,11 @@ def test_every_alarm_goes_off_when_that_happens_which_it_is_for(
         sqs.send_message(QueueUrl=stack.check_queue_url, MessageBody="not a check")
         told |= {"CheckDlqNotEmpty"}
 
+        [taken] = workbench.jobs_of(1)
+        workbench.script(submit=[Answer(200, {"workbench_job_id": taken.id, "status": "QUEUED"})])
+        assert api.post("/pipeline-run", json=body).status_code == 500
+        told |= {"JobsTwice"}
+
         set_api_seconds(lambdas, stack, 1)
         workbench.script(submit=[late(6)])
         assert api.post("/pipeline-run", json=body).status_code >= 500
