@@ -168,6 +168,8 @@ def deployed(layout: Layout, conductor: Registered) -> Deployed:
         "CONDUCTOR_URL": conductor.url,
         "WORKBENCH_API_URL": f"http://{LOOPBACK}:1",
         "STORAGE_BUCKET": "user-data",
+        "OIDC_ISSUER": f"http://{LOOPBACK}:1",
+        "OIDC_JWKS_URL": f"http://{LOOPBACK}:1/jwks.json",
         "STAGE": "test",
         "POLL_INTERVAL_SECONDS": "60",
     }

@@ -127,7 +127,7 @@ def test_every_alarm_goes_off_when_that_happens_which_it_is_for(
         set_variable(lambdas, stack.api_function_name, "DATABASE_URL", url)
 
         for function in (stack.api_function_name, stack.relay_function_name):
-            set_variable(lambdas, function, "AWS_ENDPOINT_URL_EVENTS", NOWHERE)
+            set_variable(lambdas, function, "AWS_ENDPOINT_URL_EVENTBRIDGE", NOWHERE)
         assert api.post("/pipeline-run", json=body).status_code == 201
         workbench.script(
             status=[always(Answer(status=500))], bulk_status=[always(Answer(status=500))]
