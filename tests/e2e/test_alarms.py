@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from infra.local.stack_file import Stack
 
 ALARM = "AWS::CloudWatch::Alarm"
-WITHIN_SECONDS = 6 * 60
+WITHIN_SECONDS = 9 * 60
+"""An alarm on missing data goes off once there was none for two minutes more than it says."""
 NOWHERE = "http://127.0.0.1:1"
 NO_DATABASE = "postgresql+pg8000://nobody:nothing@127.0.0.1:1/none"
 PREFIXES = {"input_path_prefix": "i/", "output_path_prefix": "o/"}
