@@ -6,6 +6,7 @@ import json
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -100,7 +101,7 @@ class Wire:
         self._answer_seconds = answer_seconds
         self._client = httpx.Client(
             # Without a certificate store where none is needed: building one takes a while.
-            transport=httpx.HTTPTransport(verify=url.startswith("https:")),
+            transport=httpx.HTTPTransport(verify=urlsplit(url).scheme == "https"),
             headers={"Accept-Encoding": "identity"},
         )
 

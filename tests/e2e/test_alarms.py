@@ -140,7 +140,8 @@ def test_every_alarm_goes_off_when_that_happens_which_it_is_for(
             for one in events.list_rules()["Rules"]
             if targets_of(events, one["Name"]) & {stack.tick_function_name}
         ]
-        events.disable_rule(Name=rule)
+        targets = events.list_targets_by_rule(Rule=rule)["Targets"]
+        events.remove_targets(Rule=rule, Ids=[target["Id"] for target in targets])
         alarms.wait_for("NoTick", "StatusesStale")
     assert told | {"EventsUnpublished", "BreakerOpen", "NoTick", "StatusesStale"} == alarms.all
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runs.adapters.answers import retry_after
+from runs.adapters.answers import is_secure, retry_after
 from runs.adapters.conductor import call_end_of
 from runs.ports import CallEnd
 
@@ -112,3 +112,13 @@ def test_what_is_told_of_a_call_is_short(reason: str, end: CallEnd) -> None:
     long = reason + "x" * 10_000
     assert len(call_end_of(long)[1]) <= 300
     assert call_end_of(reason)[0] is end
+
+
+@pytest.mark.parametrize(
+    ("url", "secure"),
+    [("https://a.test", True), ("HTTPS://a.test", True), ("http://a.test", False)],
+)
+def test_s10_a_certificate_is_looked_at_however_the_scheme_is_written(
+    url: str, *, secure: bool
+) -> None:
+    assert is_secure(url) is secure

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -169,7 +170,7 @@ class Downloads:
 @contextmanager
 def _replacing(path: Path) -> Iterator[int]:
     """A new file that takes the path's place in the end, or leaves no trace."""
-    partial = path.with_name(f".{os.getpid()}{_PARTIAL}")
+    partial = path.with_name(f".{secrets.token_hex(8)}{_PARTIAL}")
     # O_EXCL follows no link that somebody has put there.
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:

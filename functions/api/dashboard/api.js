@@ -53,7 +53,7 @@ export async function call(method, path, { query = {}, body, headers = {}, known
   const options = { method, headers: sent, body: text, signal, cache: "no-store" };
   const answer = await fetched(address, options);
   if (answer.ok || answer.status === 304) {
-    const told = answer.status === 304 ? null : await answer.json();
+    const told = answer.status === 304 ? null : await whole(answer, signal);
     return { status: answer.status, tag: answer.headers.get("ETag"), body: told };
   }
   throw await problemOf(answer);
@@ -64,11 +64,20 @@ export function read(path, options) {
   return call("GET", path, options);
 }
 
-async function fetched(address, options) {
+function fetched(address, options) {
+  return unlessLost(fetch(address, options), options.signal);
+}
+
+/** An answer's body, which may be cut off, or be somebody else's page. */
+function whole(answer, signal) {
+  return unlessLost(answer.json(), signal);
+}
+
+async function unlessLost(awaited, signal) {
   try {
-    return await fetch(address, options);
+    return await awaited;
   } catch (error) {
-    if (options.signal?.aborted) {
+    if (signal?.aborted) {
       throw error;
     }
     throw new ApiProblem(0, { detail: "The API can't be reached" });

@@ -35,8 +35,8 @@ export function pipelineNames() {
     /** Learns the names of these, if they aren't known; each is asked for once. */
     async know(ids) {
       if (ids.some((id) => !names.has(id) && !asked.has(id))) {
-        ids.forEach((id) => asked.add(id));
         await readAll();
+        ids.forEach((id) => asked.add(id)); // Not before: what failed is asked again.
       }
     },
   };

@@ -7,6 +7,7 @@ from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from runs import strict_json
 from runs.strict_json import JsonInvalid
@@ -18,6 +19,11 @@ MAX_ANSWER_BYTES: Final = 256 * 1024
 UNAUTHORIZED: Final = 401
 PLAIN: Final = {"Accept-Encoding": "identity"}
 """Asks for bodies as they are: a small packed one may unpack to gigabytes."""
+
+
+def is_secure(url: str) -> bool:
+    """Whether it is called by TLS, and so its certificate is looked at; HTTPS: is https: too."""
+    return urlsplit(url).scheme == "https"
 
 
 def no_cookies() -> CookieJar:

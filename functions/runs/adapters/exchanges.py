@@ -22,6 +22,7 @@ from runs.adapters.answers import (
     AnswerInvalid,
     Body,
     bearer,
+    is_secure,
     no_cookies,
 )
 
@@ -144,9 +145,7 @@ def client_for(
         cookies=no_cookies(),
         timeout=httpx.Timeout(None, connect=connect_seconds),
         # Without a certificate store where none is needed: building one takes 20 ms.
-        transport=_Transport(
-            httpx.create_ssl_context(verify=url.startswith("https:")), _Network(look_up)
-        ),
+        transport=_Transport(httpx.create_ssl_context(verify=is_secure(url)), _Network(look_up)),
     )
 
 

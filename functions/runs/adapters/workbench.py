@@ -18,6 +18,7 @@ from runs.adapters.answers import (
     AnswerInvalid,
     Body,
     bearer,
+    is_secure,
     no_cookies,
     retry_after,
 )
@@ -276,7 +277,7 @@ class HttpWorkbench:
         from httpx_aiohttp import AiohttpTransport  # noqa: PLC0415  # 320 ms: only who asks pays.
 
         limits = httpx.Limits(max_connections=SIDE_BY_SIDE)
-        transport = AiohttpTransport(limits=limits, verify=self._url.startswith("https:"))
+        transport = AiohttpTransport(limits=limits, verify=is_secure(self._url))
         timeout = httpx.Timeout(self._answer_seconds, connect=CONNECT_TIMEOUT_SECONDS)
         return httpx.AsyncClient(
             transport=transport, headers=PLAIN, cookies=no_cookies(), timeout=timeout

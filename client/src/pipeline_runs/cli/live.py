@@ -13,7 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline_runs.cli.screens import age_text, duration_text, foreign, status_text
-from pipeline_runs.errors import ApiUnreachable, ServiceUnavailable, WaitTimedOut
+from pipeline_runs.errors import (
+    ApiUnreachable,
+    LimitReached,
+    ServiceUnavailable,
+    WaitTimedOut,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,7 +51,7 @@ def watched(session: Session, run: PipelineRun, *, timeout_seconds: float | None
 
     Raises:
         WaitTimedOut: the time is over; the run goes on.
-        ApiUnreachable, ServiceUnavailable: for so long.
+        ApiUnreachable, LimitReached, ServiceUnavailable: for so long.
     """
     clock, pause = session.outside.surroundings.clock, session.outside.surroundings.pause
     began = heard = clock()
@@ -59,7 +64,7 @@ def watched(session: Session, run: PipelineRun, *, timeout_seconds: float | None
                 for one in _looks(session, run, left):
                     run, heard, away = one, clock(), False
                     shown.show(run)
-            except (ApiUnreachable, ServiceUnavailable) as error:
+            except (ApiUnreachable, LimitReached, ServiceUnavailable) as error:
                 if clock() - heard > LONGEST_OUTAGE_SECONDS:
                     raise
                 if not away:

@@ -136,7 +136,7 @@ def submit(
             report_path_prefix=places.report,
             parameters=parameters or None,
             tags=tags or None,
-            timeout_seconds=round(run_timeout_seconds) if run_timeout_seconds else None,
+            timeout_seconds=None if run_timeout_seconds is None else round(run_timeout_seconds),
             idempotency_key=idempotency_key,
         )
     except SubmissionFailed as error:
