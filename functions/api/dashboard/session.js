@@ -27,7 +27,8 @@ export function signOut() {
 
 /**
  * Takes a token out of the address's fragment (`#token=…`, with `&to=/runs/7` the page to open):
- * it is in no request and no server's log, and from now on in no history either. Gives whether
+ * it is in no request and no server's log, and taken out of the address, though the browser may
+ * keep the one it came by in its history. Gives whether
  * there was one.
  */
 export function signInByFragment() {
